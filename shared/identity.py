@@ -1,0 +1,187 @@
+"""From a caller's access token to who they are: EdDSA only, `typ: at+jwt` (RFC 9068), issuer, audience, expiry.
+
+Every service checks by itself; the gateway is never the only lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import httpx
+import orjson
+from joserfc import jwt
+from joserfc.errors import JoseError, SecurityWarning
+from joserfc.jwk import KeySet
+
+from shared.errors import Unauthenticated, Unavailable
+
+# RFC 9864 prefers the name "Ed25519"; clients of ours know the older name of the same algorithm, and the key type pins it.
+warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
+
+_ALGORITHMS: Final = ["EdDSA", "Ed25519"]
+_TYPE: Final = "at+jwt"
+_SKEW_SECONDS: Final = 5
+_CACHED_TOKENS: Final = 10_000
+# An unknown key id makes us ask for keys again, at most so often: forged key ids must not become a flood of requests.
+_REFETCH_SECONDS: Final = 60.0
+_FETCH_SECONDS: Final = 5.0
+_LONGEST_TOKEN: Final = 8_192
+
+KeySource = Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A signed-in person, as their access token describes them."""
+
+    id: int
+    roles: frozenset[str]
+    permissions: frozenset[str]
+    on_behalf_of: frozenset[int] | Literal["all"]
+    session_id: str
+    token_id: str
+    issued_at: int
+    expires_at: int
+
+    def has_role(self, *roles: str) -> bool:
+        """Say whether they have one of these roles."""
+        return not self.roles.isdisjoint(roles)
+
+    def may_act_for(self, sponsor_id: int) -> bool:
+        """Say whether they hold a grant to act for this sponsor."""
+        return self.on_behalf_of == "all" or sponsor_id in self.on_behalf_of
+
+
+class TokenInvalid(Unauthenticated):
+    """The token is forged, expired, of another kind or for somebody else; never said which."""
+
+    code = "TOKEN_INVALID"
+    message = "Unauthorized"
+
+
+def keys_from(url: str) -> KeySource:
+    """Fetch the issuer's public keys over HTTP."""
+
+    async def fetch() -> Mapping[str, Any]:
+        try:
+            async with httpx.AsyncClient(timeout=_FETCH_SECONDS, trust_env=False) as client:
+                answer = await client.get(url)
+                answer.raise_for_status()
+                keys: Mapping[str, Any] = answer.json()
+                return keys
+        except (httpx.HTTPError, ValueError) as error:
+            raise Unavailable("The keys to check tokens with can't be fetched. Try again later.") from error
+
+    return fetch
+
+
+class TokenVerifier:
+    """Checks access tokens; a token that was found good is remembered by its SHA-256 until it expires."""
+
+    def __init__(self, keys: KeySource, *, issuer: str, audience: str) -> None:
+        self._fetch = keys
+        self._issuer = issuer
+        self._audience = audience
+        self._keys: dict[str, Any] = {}
+        self._fetched_at = -_REFETCH_SECONDS
+        self._fetching = asyncio.Lock()
+        self._good: OrderedDict[bytes, Principal] = OrderedDict()
+
+    async def verify(self, token: str) -> Principal:
+        """Give the person behind a token; raises TokenInvalid, or Unavailable while there are no keys."""
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        known = self._good.get(digest)
+        if known is not None:
+            if known.expires_at + _SKEW_SECONDS > time.time():
+                return known
+            del self._good[digest]
+            raise TokenInvalid
+        principal = await self._check(token)
+        self._good[digest] = principal
+        if len(self._good) > _CACHED_TOKENS:
+            self._good.popitem(last=False)
+        return principal
+
+    def forget(self, user_id: int) -> None:
+        """Check this person's tokens anew from now on."""
+        for digest in [digest for digest, principal in self._good.items() if principal.id == user_id]:
+            del self._good[digest]
+
+    async def _check(self, token: str) -> Principal:
+        header = _header(token)
+        key_id = header.get("kid")
+        if header.get("typ") != _TYPE or header.get("alg") not in _ALGORITHMS or not isinstance(key_id, str):
+            raise TokenInvalid
+        key = await self._key(key_id)
+        try:
+            claims = jwt.decode(token, key, algorithms=_ALGORITHMS).claims
+        except (JoseError, ValueError) as error:
+            raise TokenInvalid from error
+        return self._principal(claims)
+
+    def _principal(self, claims: Mapping[str, Any]) -> Principal:
+        now = time.time()
+        try:
+            on_time = claims["exp"] + _SKEW_SECONDS > now and claims["iat"] - _SKEW_SECONDS <= now
+            if claims["iss"] != self._issuer or claims["aud"] != self._audience or not on_time:
+                raise TokenInvalid
+            grants = claims.get("obo", [])
+            return Principal(
+                id=int(claims["sub"]),
+                roles=frozenset(claims["roles"]),
+                permissions=frozenset(claims.get("permissions", [])),
+                on_behalf_of="all" if grants == "all" else frozenset(int(grant) for grant in grants),
+                session_id=str(claims["sid"]),
+                token_id=str(claims["jti"]),
+                issued_at=int(claims["iat"]),
+                expires_at=int(claims["exp"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise TokenInvalid from error
+
+    async def _key(self, key_id: str) -> Any:
+        if key_id not in self._keys:
+            await self._refetch(key_id)
+        try:
+            return self._keys[key_id]
+        except KeyError:
+            raise TokenInvalid from None
+
+    async def _refetch(self, key_id: str) -> None:
+        async with self._fetching:
+            if key_id in self._keys or (self._keys and time.monotonic() - self._fetched_at < _REFETCH_SECONDS):
+                return
+            document = await self._fetch()
+            try:
+                keys = KeySet.import_key_set({"keys": [key for key in document["keys"] if _is_signature_key(key)]})
+            except (JoseError, KeyError, TypeError, ValueError) as error:
+                raise Unavailable("The keys to check tokens with can't be read.") from error
+            self._keys = {str(key.kid): key for key in keys.keys}
+            self._fetched_at = time.monotonic()
+
+
+def _header(token: str) -> Mapping[str, Any]:
+    """Read the header before anything is trusted; refuses what is no compact JWS in strict base64url."""
+    if len(token) > _LONGEST_TOKEN or token.count(".") != 2 or "=" in token or not token.isascii():
+        raise TokenInvalid
+    part = token.partition(".")[0]
+    try:
+        header = orjson.loads(base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True))
+    except ValueError:
+        raise TokenInvalid from None
+    if not isinstance(header, dict):
+        raise TokenInvalid
+    return header
+
+
+def _is_signature_key(key: Mapping[str, Any]) -> bool:
+    """Keep Ed25519 public keys that are meant for signatures (a key with another `use` must not verify)."""
+    return key.get("kty") == "OKP" and key.get("crv") == "Ed25519" and key.get("use", "sig") == "sig" and "kid" in key

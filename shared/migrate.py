@@ -1,0 +1,102 @@
+"""The migrate step of a service: its schema, its login role with rights on that schema alone, its migrations in order.
+
+Run by the owner of the database before new code starts; the previous version of the code can run on the new schema.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+import asyncpg
+
+_SHARED: Final = Path(__file__).parent / "migrations"
+_NAME: Final = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
+# Migrations of all services wait for one another; any fixed number will do.
+_LOCK: Final = 7_261_001
+
+
+class MigrationRefused(SystemExit):
+    """The migrations on disk do not fit those that were applied."""
+
+
+async def migrate(owner_url: str, service_url: str, schema: str, migrations: Path) -> list[str]:
+    """Bring one service's schema up to date; gives the names of what was applied now."""
+    conn = await asyncpg.connect(owner_url, timeout=10)
+    try:
+        await conn.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        async with conn.transaction():
+            await _prepare_schema(conn, schema, service_url)
+        applied = []
+        for name, sql in _scripts(migrations):
+            async with conn.transaction():
+                if await _apply(conn, schema, name, sql):
+                    applied.append(name)
+        return applied
+    finally:
+        await conn.close()
+
+
+def _scripts(migrations: Path) -> list[tuple[str, str]]:
+    scripts = []
+    for prefix, folder in (("shared/", _SHARED), ("", migrations)):
+        for path in sorted(folder.glob("*.sql")):
+            if not _NAME.fullmatch(path.name):
+                raise MigrationRefused(f"{path.name} is not named NNNN_verb_noun.sql")
+            scripts.append((prefix + path.stem, path.read_text()))
+    return scripts
+
+
+async def _prepare_schema(conn: asyncpg.Connection[asyncpg.Record], schema: str, service_url: str) -> None:
+    """Make schema and role; the owner keeps the tables, the service's role gets rows only."""
+    url = urlsplit(service_url)
+    role, password = unquote(url.username or ""), unquote(url.password or "")
+    owner = await conn.fetchval("SELECT current_user")
+    await conn.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)}")
+    if role and role != owner:
+        exists = await conn.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role)
+        verb = "ALTER" if exists else "CREATE"
+        await conn.execute(f"{verb} ROLE {_quoted(role)} LOGIN PASSWORD {_literal(password)}")
+        await conn.execute(f"ALTER ROLE {_quoted(role)} SET search_path = {_quoted(schema)}")
+        await conn.execute(f"GRANT USAGE ON SCHEMA {_quoted(schema)} TO {_quoted(role)}")
+        for rights in (
+            "SELECT, INSERT, UPDATE, DELETE ON TABLES",
+            "USAGE, SELECT ON SEQUENCES",
+            "EXECUTE ON FUNCTIONS",
+        ):
+            await conn.execute(
+                f"ALTER DEFAULT PRIVILEGES IN SCHEMA {_quoted(schema)} GRANT {rights} TO {_quoted(role)}"
+            )
+    await conn.execute(f"SET search_path = {_quoted(schema)}")
+    await conn.execute("SELECT set_config('partner_hub.role', $1, false)", role or owner)
+    await conn.execute(
+        """CREATE TABLE IF NOT EXISTS schema_migrations (
+               name text CONSTRAINT schema_migrations_pkey PRIMARY KEY,
+               checksum text NOT NULL,
+               applied_at timestamptz NOT NULL DEFAULT now())"""
+    )
+
+
+async def _apply(conn: asyncpg.Connection[asyncpg.Record], schema: str, name: str, sql: str) -> bool:
+    checksum = hashlib.sha256(sql.encode()).hexdigest()
+    known = await conn.fetchval("SELECT checksum FROM schema_migrations WHERE name = $1", name)
+    if known == checksum:
+        return False
+    if known is not None:
+        raise MigrationRefused(f"{schema}: migration {name} was edited after it was applied; write a new one instead")
+    # A migration that waits for a lock would queue the whole service behind itself.
+    await conn.execute("SET LOCAL lock_timeout = '4s'")
+    await conn.execute(sql)
+    await conn.execute("INSERT INTO schema_migrations (name, checksum) VALUES ($1, $2)", name, checksum)
+    return True
+
+
+def _quoted(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,61 @@
+"""Real servers for every test that needs them; a test that needs none starts none."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from local import infrastructure
+from shared.bus.declare import declare, purge
+from tests.support.databases import Databases
+from tests.support.tokens import Issuer
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[infrastructure.Servers]:
+    """PostgreSQL and RabbitMQ of this test run; TEST_STACK names another stack, KEEP_TEST_SERVERS leaves it running."""
+    run_dir = ROOT / ".run" / os.environ.get("TEST_STACK", "test")
+    yield infrastructure.start(run_dir, unsafe_fast=True)
+    if not os.environ.get("KEEP_TEST_SERVERS"):
+        infrastructure.stop(run_dir)
+
+
+@pytest.fixture(scope="session")
+def all_databases(servers: infrastructure.Servers) -> Iterator[Databases]:
+    """The templates of this run."""
+    made = Databases(servers.postgres_url)
+    yield made
+    asyncio.run(made.drop_templates())
+
+
+@pytest.fixture
+async def databases(all_databases: Databases) -> AsyncIterator[Databases]:
+    """Makes fresh migrated databases: `await databases.make("auth")`."""
+    yield all_databases
+    await all_databases.drop_all()
+
+
+@pytest.fixture(scope="session")
+def declared_broker(servers: infrastructure.Servers) -> str:
+    """The broker with the topology declared."""
+    asyncio.run(declare(servers.amqp_url))
+    return servers.amqp_url
+
+
+@pytest.fixture
+async def broker(declared_broker: str) -> str:
+    """The URL of a broker whose queues are empty."""
+    await purge(declared_broker)
+    return declared_broker
+
+
+@pytest.fixture
+def issuer() -> Issuer:
+    """Signs access tokens as auth does."""
+    return Issuer()

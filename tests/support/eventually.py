@@ -1,0 +1,25 @@
+"""Waiting for what happens elsewhere, without sleeping longer than needed."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def eventually(condition: Callable[[], T | Awaitable[T]], *, within: float = 15.0, what: str = "it") -> T:
+    """Wait until the condition gives something true and return that; fails after `within` seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        answer = condition()
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not happen within {within:.0f} s; the last answer was {answer!r}")
+        await asyncio.sleep(0.05)

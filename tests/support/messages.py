@@ -1,0 +1,43 @@
+"""Looking into queues, and putting messages straight into them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aio_pika
+
+from shared import topology
+from shared.bus import BrokerConnection, Outgoing, Publisher
+
+
+@asynccontextmanager
+async def publishing(amqp_url: str) -> AsyncIterator[Publisher]:
+    """Open a publisher of the test's own."""
+    connection = BrokerConnection(amqp_url, purpose="test")
+    publisher = Publisher(connection)
+    yield publisher
+    await publisher.close()
+    await connection.close()
+
+
+def to_queue(queue: str, body: bytes, **headers: Any) -> Outgoing:
+    """Address a message to one queue alone."""
+    return Outgoing(
+        exchange=topology.return_exchange_of(queue.partition(".")[0]),
+        routing_key=f"now.{queue}",
+        body=body,
+        message_id=uuid.uuid4().hex,
+        headers=headers,
+    )
+
+
+async def depth(amqp_url: str, queue: str) -> int:
+    """Count the messages that are ready in a queue."""
+    connection = await aio_pika.connect(amqp_url)
+    async with connection:
+        channel = await connection.channel()
+        declared = await channel.declare_queue(queue, passive=True)
+        return declared.declaration_result.message_count or 0
