@@ -1,7 +1,7 @@
 """Postgres: the pool, visible transactions, and what its errors mean.
 
-A database that is away, restarting or not yet migrated surfaces as `Unavailable`: an API answers 503 with Retry-After and
-recovers by itself, a consumer waits (facts: a dead connection costs one failed call each, then the pool makes a new one).
+A database that is away, restarting or not yet migrated surfaces as `Unavailable`: an API answers 503 with Retry-After
+and recovers by itself, a consumer waits (a dead connection costs one failed call, then the pool makes a new one).
 """
 
 from __future__ import annotations
@@ -44,7 +44,12 @@ _NOT_MIGRATED = (
     asyncpg.InvalidPasswordError,
     asyncpg.InvalidAuthorizationSpecificationError,
 )
-_TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
+_TRY_AGAIN = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+)
 _BAD_TEXT = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
 
 
@@ -101,7 +106,10 @@ class Database:
         """Open a connection outside the pool, for a session lock; the caller closes it."""
         with _meaning_of_connecting():
             conn = await asyncpg.connect(
-                self._url, timeout=_CONNECT_SECONDS, command_timeout=_STATEMENT_SECONDS, server_settings=self._server_settings()
+                self._url,
+                timeout=_CONNECT_SECONDS,
+                command_timeout=_STATEMENT_SECONDS,
+                server_settings=self._server_settings(),
             )
             await _prepare(conn)
             return conn

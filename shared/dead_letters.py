@@ -41,13 +41,21 @@ def commands(service: str, amqp_url: Callable[[], str]) -> typer.Typer:
         typer.echo(orjson.dumps(letter.as_dict(), option=orjson.OPT_INDENT_2).decode())
 
     @app.command()
-    def redrive(letter_id: Annotated[str | None, typer.Argument()] = None, *, everything: Annotated[bool, typer.Option("--all")] = False) -> None:
+    def redrive(
+        letter_id: Annotated[str | None, typer.Argument()] = None,
+        *,
+        everything: Annotated[bool, typer.Option("--all")] = False,
+    ) -> None:
         """Bring one dead letter, or all, back into the queue that they came from."""
         _need_one(letter_id, everything=everything)
         typer.echo(f"redriven: {run(lambda dead: dead.redrive(letter_id))}")
 
     @app.command()
-    def drop(letter_id: Annotated[str | None, typer.Argument()] = None, *, everything: Annotated[bool, typer.Option("--all")] = False) -> None:
+    def drop(
+        letter_id: Annotated[str | None, typer.Argument()] = None,
+        *,
+        everything: Annotated[bool, typer.Option("--all")] = False,
+    ) -> None:
         """Throw one dead letter, or all, away for good."""
         _need_one(letter_id, everything=everything)
         typer.echo(f"dropped: {run(lambda dead: dead.drop(letter_id))}")

@@ -23,7 +23,7 @@ from joserfc.jwk import KeySet
 
 from shared.errors import Unauthenticated, Unavailable
 
-# RFC 9864 prefers the name "Ed25519"; clients of ours know the older name of the same algorithm, and the key type pins it.
+# RFC 9864 prefers the name "Ed25519"; our clients know the older name of the algorithm, and the key type pins it.
 warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
 
 _ALGORITHMS: Final = ["EdDSA", "Ed25519"]
@@ -34,6 +34,7 @@ _CACHED_TOKENS: Final = 10_000
 _REFETCH_SECONDS: Final = 60.0
 _FETCH_SECONDS: Final = 5.0
 _LONGEST_TOKEN: Final = 8_192
+_DOTS: Final = 2  # header.claims.signature
 
 KeySource = Callable[[], Awaitable[Mapping[str, Any]]]
 
@@ -170,7 +171,7 @@ class TokenVerifier:
 
 def _header(token: str) -> Mapping[str, Any]:
     """Read the header before anything is trusted; refuses what is no compact JWS in strict base64url."""
-    if len(token) > _LONGEST_TOKEN or token.count(".") != 2 or "=" in token or not token.isascii():
+    if len(token) > _LONGEST_TOKEN or token.count(".") != _DOTS or "=" in token or not token.isascii():
         raise TokenInvalid
     part = token.partition(".")[0]
     try:

@@ -1,8 +1,8 @@
 """The outbox: an event is decided in the transaction of the change and published later, at least once, in order.
 
-`add` writes a row. One relay per service (the holder of a session advisory lock; the others stand by) numbers the rows,
-publishes them in batches with overlapped confirms and deletes what the broker confirmed. It keeps no position in memory:
-a row that is there has not been published (facts/messaging 4.1: polling by "id > last seen" loses rows).
+`add` writes a row. One relay per service (the holder of a session advisory lock; the others stand by) numbers the
+rows, publishes them in batches with overlapped confirms and deletes what the broker confirmed. It keeps no position in
+memory: a row that is there has not been published (facts/messaging 4.1: polling by "id > last seen" loses rows).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import asyncpg
 from prometheus_client import Counter, Gauge, Histogram
 
 from shared import topology
+from shared.bus.connection import BrokerUnavailable
 from shared.bus.publisher import Outgoing, Publisher, Refused
 from shared.db import Connection, Database, meaning_of_errors
 from shared.errors import Unavailable
@@ -36,8 +37,12 @@ _MEASURE_SECONDS: Final = 5.0
 _LAG_LIMIT_SECONDS: Final = 60.0
 
 PUBLISHED = Counter("outbox_published_total", "Events that the broker confirmed", ["service"])
-REFUSED = Counter("outbox_refused_total", "Events that the broker did not take and that wait for another try", ["service"])
-CONFIRM_SECONDS = Histogram("outbox_confirm_seconds", "From the first publish of a batch to its last confirm", ["service"])
+REFUSED = Counter(
+    "outbox_refused_total", "Events that the broker did not take and that wait for another try", ["service"]
+)
+CONFIRM_SECONDS = Histogram(
+    "outbox_confirm_seconds", "From the first publish of a batch to its last confirm", ["service"]
+)
 OLDEST_SECONDS = Gauge("outbox_oldest_seconds", "Age of the oldest event that waits", ["service"])
 DEPTH = Gauge("outbox_depth", "Events that wait (counted up to 100,000)", ["service"])
 
@@ -46,7 +51,10 @@ async def add(conn: Connection, event: Event) -> UUID:
     """Decide an event in the caller's transaction; gives its id."""
     event_id, envelope = encode(event)
     await conn.execute(
-        "INSERT INTO outbox (event_id, routing_key, envelope) VALUES ($1, $2, $3)", event_id, event.routing_key, envelope
+        "INSERT INTO outbox (event_id, routing_key, envelope) VALUES ($1, $2, $3)",
+        event_id,
+        event.routing_key,
+        envelope,
     )
     return event_id
 
@@ -71,6 +79,7 @@ class Relay:
         self._publisher = publisher
         self._health = health
         self._service = database.schema
+        self._is_late = False
 
     async def run(self) -> None:
         """Lead or stand by, until cancelled; whatever goes wrong, start again from the table."""
@@ -91,7 +100,9 @@ class Relay:
         try:
             # The lock lives and dies with this connection; numbering runs on it too, so that a relay that lost
             # its lock can't number rows beside its successor.
-            while not await conn.fetchval("SELECT pg_try_advisory_lock(hashtextextended('outbox ' || current_schema(), 0))"):
+            while not await conn.fetchval(
+                "SELECT pg_try_advisory_lock(hashtextextended('outbox ' || current_schema(), 0))"
+            ):
                 self._health.ok("relay", "standing by")
                 await asyncio.sleep(_STANDBY_SECONDS)
             await self._lead(conn)
@@ -101,11 +112,18 @@ class Relay:
     async def _lead(self, conn: asyncpg.Connection[asyncpg.Record]) -> None:
         measured = 0.0
         while True:
-            if time.monotonic() - measured > _MEASURE_SECONDS:
-                measured = time.monotonic()
-                await self._measure(conn)
             with meaning_of_errors(conn):
-                taken, confirmed = await self.publish_batch(conn)
+                if time.monotonic() - measured > _MEASURE_SECONDS:
+                    measured = time.monotonic()
+                    await self._measure(conn)
+                try:
+                    taken, confirmed = await self.publish_batch(conn)
+                except BrokerUnavailable as error:
+                    self._health.fail("relay", error.message)
+                    await asyncio.sleep(_BACKOFF_SECONDS)
+                    continue
+            if taken == confirmed and not self._is_late:
+                self._health.ok("relay", "leading")
             if taken == 0:
                 await asyncio.sleep(_POLL_SECONDS)
             elif confirmed == 0:
@@ -139,7 +157,9 @@ class Relay:
             PUBLISHED.labels(self._service).inc(len(confirmed))
         if problems:
             REFUSED.labels(self._service).inc(len(problems))
-            log.warning("%d of %d events were not confirmed and stay in the outbox: %s", len(problems), len(rows), problems[0])
+            log.warning(
+                "%d of %d events were not confirmed and stay in the outbox: %s", len(problems), len(rows), problems[0]
+            )
         if refused:
             # They wait a little, so that they don't block those behind them.
             await conn.execute(
@@ -151,14 +171,15 @@ class Relay:
         return len(rows), len(confirmed)
 
     async def _measure(self, conn: Connection) -> None:
-        age = await conn.fetchval("SELECT extract(epoch FROM now() - created_at)::float8 FROM outbox ORDER BY id LIMIT 1")
+        age = await conn.fetchval(
+            "SELECT extract(epoch FROM now() - created_at)::float8 FROM outbox ORDER BY id LIMIT 1"
+        )
         depth = await conn.fetchval("SELECT count(*) FROM (SELECT 1 FROM outbox LIMIT 100000) AS waiting")
         OLDEST_SECONDS.labels(self._service).set(age or 0.0)
         DEPTH.labels(self._service).set(depth)
-        if age is not None and age > _LAG_LIMIT_SECONDS:
+        self._is_late = age is not None and age > _LAG_LIMIT_SECONDS
+        if self._is_late:
             self._health.fail("relay", f"the oldest of {depth} events has waited for {age:.0f} s")
-        else:
-            self._health.ok("relay", "leading")
 
 
 # One statement: rows without a number get the next ones of their type (written before they are published, so that a

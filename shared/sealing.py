@@ -7,7 +7,6 @@ Sealed = version byte, id of the key (first 4 bytes of its SHA-256), 12 bytes no
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 from collections.abc import Sequence
@@ -60,7 +59,7 @@ def parse_keys(text: str) -> list[bytes]:
     """Read comma-separated base64 keys of 32 bytes; raises ValueError in words for the operator."""
     try:
         keys = [base64.b64decode(part.strip(), validate=True) for part in text.split(",") if part.strip()]
-    except binascii.Error:
+    except ValueError:
         raise ValueError("each key must be base64") from None
     if not keys or any(len(key) != _KEY_BYTES for key in keys):
         raise ValueError("give one or more keys, comma-separated, each 32 random bytes in base64")

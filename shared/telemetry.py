@@ -1,7 +1,7 @@
 """Log lines as JSON, and the thread that ties a request to its events, log lines and audit records.
 
-A request id enters at the gateway, travels in the envelope of each event as `correlationid`, and is on each log line and
-audit record that the request caused, in whatever process.
+A request id enters at the gateway, travels in the envelope of each event as `correlationid`, and is on each log line
+and audit record that the request caused, in whatever process.
 """
 
 from __future__ import annotations
@@ -111,6 +111,6 @@ def configure_logging(service: str, role: str, level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_JsonLines(service, role))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # These two report each request resp. each reconnect at INFO or WARNING; our own lines say the same with request ids.
+    # These report each request or reconnect by themselves; our own lines say the same with request ids.
     for noisy in ("httpx", "aiormq", "aio_pika"):
         logging.getLogger(noisy).setLevel(os.environ.get("LOG_LEVEL_LIBRARIES", "ERROR"))

@@ -15,7 +15,7 @@ from shared import events
 from shared.events import Event
 
 EVENTS: Final = "events"
-# Last fuse against a message that kills its consumer: RabbitMQ 4 has 20 as default and drops without a dead-letter target.
+# Last fuse against a message that kills its consumer; RabbitMQ 4 has 20 as default.
 DELIVERY_LIMIT: Final = 100
 PREFETCH: Final = 200
 
@@ -86,7 +86,7 @@ def dead_letters_of(service: str) -> str:
 
 
 def dead_letter_exchange_of(service: str) -> str:
-    """Name the exchange in front of a consumer's dead letters; a named one, since a service may not use the default one."""
+    """Name the exchange in front of a consumer's dead letters; services have no right to the default exchange."""
     return f"{service}.dlx"
 
 
@@ -101,7 +101,7 @@ def return_exchange_of(service: str) -> str:
 
 
 def is_consumed(routing_key: str) -> bool:
-    """Say whether some queue of ours must get this event, so that the broker has to refuse it when the queue is missing."""
+    """Say whether some queue of ours must get this event; if that queue is missing, the broker has to refuse it."""
     return routing_key in _CONSUMED
 
 
@@ -188,7 +188,7 @@ def _at_least_once(dead_letter_exchange: str) -> dict[str, Any]:
     }
 
 
-# Looking at dead letters takes them and puts them back, which counts as a delivery; RabbitMQ 4 would drop them after 20.
+# Looking at a dead letter and putting it back counts as a delivery; RabbitMQ 4 would drop it after 20 looks.
 _DEAD_LETTER_ARGUMENTS: Final = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000}
 
 _CONSUMED: Final = frozenset(event.routing_key for bound in (*QUEUES, *STREAMS) for event in bound.binds)

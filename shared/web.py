@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, Any, Final
 
+import orjson
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import ORJSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Histogram, generate_latest
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -35,9 +35,21 @@ from shared.settings import ServiceSettings
 log = logging.getLogger(__name__)
 
 PROBLEM_TYPE: Final = "application/problem+json"
-REQUEST_SECONDS: Final = Histogram("http_request_seconds", "Time to the end of the answer", ["method", "route", "status"])
+REQUEST_SECONDS: Final = Histogram(
+    "http_request_seconds", "Time to the end of the answer", ["method", "route", "status"]
+)
 
 Check = Callable[[], Awaitable[None]]
+
+
+class JsonResponse(Response):
+    """An answer that is JSON already when it is made."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Write the body."""
+        return orjson.dumps(content, default=str)
 
 
 def create_app(
@@ -60,7 +72,7 @@ def create_app(
         async with open_context() as context:
             yield {"context": context, "verifier": verifier}
 
-    app = FastAPI(title=title, lifespan=lifespan, default_response_class=ORJSONResponse, redoc_url=None, docs_url=None)
+    app = FastAPI(title=title, lifespan=lifespan, redoc_url=None, docs_url=None)
     for router in routers:
         app.include_router(router)
     app.include_router(_operations(settings, facts))
@@ -97,7 +109,7 @@ def problem(error: Failure) -> Response:
         headers["retry-after"] = str(error.retry_after)
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = "Bearer"
-    return ORJSONResponse(body, status_code=error.status, headers=headers, media_type=PROBLEM_TYPE)
+    return JsonResponse(body, status_code=error.status, headers=headers, media_type=PROBLEM_TYPE)
 
 
 class RequestThread:
@@ -179,8 +191,8 @@ def _operations(settings: ServiceSettings, facts: Callable[[], dict[str, Any]]) 
         try:
             await request.state.context.database.ping()
         except Unavailable as error:
-            return ORJSONResponse({"status": "not ready", "parts": {"database": error.message}}, status_code=503)
-        return ORJSONResponse({"status": "ready", "parts": {"database": "ok"}})
+            return JsonResponse({"status": "not ready", "parts": {"database": error.message}}, status_code=503)
+        return JsonResponse({"status": "ready", "parts": {"database": "ok"}})
 
     @router.get("/metrics")
     async def metrics() -> Response:
@@ -242,7 +254,7 @@ async def serve_health(settings: ServiceSettings, health: Health, *, port: int) 
     async def readyz() -> Response:
         ready = health.is_ready
         body = {"status": "ready" if ready else "not ready", "parts": health.report()}
-        return ORJSONResponse(body, status_code=200 if ready else 503)
+        return JsonResponse(body, status_code=200 if ready else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:

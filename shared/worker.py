@@ -1,4 +1,4 @@
-"""The worker role of a service: relay, consumers, schedules and a health page, started, supervised and drained together."""
+"""The worker role of a service: relay, consumers, schedules and a health page, started and drained together."""
 
 from __future__ import annotations
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from typing import Final, cast
 
 import aiormq
-from aiormq.abc import AbstractChannel, AbstractConnection
+from aiormq.channel import Channel
+from aiormq.connection import Connection
+from pamqp.common import FieldTable
 from prometheus_client import Counter
 from yarl import URL
 
@@ -48,17 +50,18 @@ class BrokerConnection:
     def __init__(self, url: str, *, purpose: str) -> None:
         self._url = URL(url).update_query(heartbeat=_HEARTBEAT_SECONDS)
         self._purpose = purpose
-        self._connection: AbstractConnection | None = None
+        self._connection: Connection | None = None
         self._opening = asyncio.Lock()
 
-    async def channel(self, *, confirms: bool = False) -> AbstractChannel:
+    async def channel(self, *, confirms: bool = False) -> Channel:
         """Open a channel, and the connection under it if need be; raises BrokerUnavailable."""
         try:
             async with asyncio.timeout(_CONNECT_SECONDS), self._opening:
                 if self._connection is None or self._connection.is_closed:
                     self._connection = await self._connect()
                 # Without on_return_raises a message that no queue takes counts as published (facts/messaging P1).
-                return await self._connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+                channel = await self._connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+                return cast("Channel", channel)
         except BROKER_ERRORS as error:
             await self.close()
             raise BrokerUnavailable(f"The message broker is not available ({in_words(error)}).") from error
@@ -74,14 +77,14 @@ class BrokerConnection:
         except BROKER_ERRORS as error:
             log.info("the broker connection to %s did not close cleanly: %s", self._purpose, in_words(error))
 
-    async def _connect(self) -> AbstractConnection:
-        properties = {"connection_name": f"partner-hub {self._purpose}"}
+    async def _connect(self) -> Connection:
+        properties: FieldTable = {"connection_name": f"partner-hub {self._purpose}"}
         connection = await aiormq.connect(self._url, client_properties=properties)
         OPENED.labels(self._purpose).inc()
         return connection
 
 
-async def close_channel(channel: AbstractChannel) -> None:
+async def close_channel(channel: Channel) -> None:
     """Close a channel that may be closed already."""
     if channel.is_closed:
         return

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
 from prometheus_client import Counter, Gauge, Histogram
 
 from shared import telemetry, topology
@@ -29,7 +30,9 @@ _BACKOFF_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 1.0
 
 HANDLED = Counter("messages_total", "Messages by what became of them", ["queue", "outcome"])
-BATCH_SIZE = Histogram("message_batch_size", "Messages handled in one transaction", ["queue"], buckets=(1, 2, 5, 10, 50, 100, 200))
+BATCH_SIZE = Histogram(
+    "message_batch_size", "Messages handled in one transaction", ["queue"], buckets=(1, 2, 5, 10, 50, 100, 200)
+)
 IN_FLIGHT = Gauge("messages_in_flight", "Messages delivered and not yet settled", ["queue"])
 SESSIONS = Counter("consumer_sessions_total", "Times that a consumer was attached to its queue", ["queue"])
 
@@ -64,7 +67,7 @@ class Wiring:
 
 
 class Consumer:
-    """Takes messages of one queue to their handlers; each ends acknowledged, on the ladder or among the dead letters."""
+    """Takes messages of one queue to their handlers; each ends settled, on the ladder or among the dead letters."""
 
     def __init__(self, wiring: Wiring) -> None:
         wiring.check()
@@ -101,7 +104,7 @@ class _Session:
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.unsettled: set[int] = set()
         self.outside: set[asyncio.Task[None]] = set()
-        self.channel: AbstractChannel
+        self.channel: Channel
 
     async def run(self) -> None:
         wiring = self.wiring
@@ -136,19 +139,21 @@ class _Session:
         watch = asyncio.create_task(self._watch())
         stopping = asyncio.create_task(self.stopping.wait())
         try:
-            await asyncio.wait({pump, watch, stopping, self.lost}, return_when=asyncio.FIRST_COMPLETED)
+            over: set[asyncio.Future[Any]] = {pump, watch, stopping, self.lost}
+            await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
             if stopping.done() and not self.lost.done():
                 await self._drain(pump, tag)
             elif self.lost.done():
                 raise ConsumerLost(self.lost.result())
             else:
-                for task in (pump, watch):
-                    if task.done():
-                        task.result()
+                for ended in (pump, watch):
+                    if ended.done():
+                        ended.result()
         finally:
-            for task in (pump, watch, stopping):
+            tasks: tuple[asyncio.Task[Any], ...] = (pump, watch, stopping)
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait({pump, watch, stopping})
+            await asyncio.wait(tasks)
 
     async def _drain(self, pump: asyncio.Task[None], tag: str) -> None:
         """Stop the deliveries, finish what has begun; what has not begun goes back with the channel."""
@@ -157,7 +162,8 @@ class _Session:
         while not self.arrived.empty():
             self.arrived.get_nowait()
         self.ends = True
-        await asyncio.wait({pump, self.lost}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {pump, self.lost}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if self.outside:
             await asyncio.wait(self.outside)
 
@@ -221,17 +227,19 @@ class _Session:
         headers = message.header.properties.headers or {}
         try:
             envelope = decode(message.body)
-            if type(envelope.event) not in self.wiring.handlers:
-                raise Undecodable(f"{self.queue.name} does not handle {envelope.event.routing_key}")
         except Undecodable as error:
             await self._set_aside(_tag(message), message.body, headers, error)
+            return None
+        if type(envelope.event) not in self.wiring.handlers:
+            problem = Undecodable(f"{self.queue.name} does not handle {envelope.event.routing_key}")
+            await self._set_aside(_tag(message), message.body, headers, problem)
             return None
         return Delivery(envelope, message.body, _tag(message), ladder.attempt_of(headers), headers)
 
     async def _handle_together(self, deliveries: list[Delivery]) -> None:
         try:
             repeated = await self._patiently(deliveries)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever a handler raises, the message must end somewhere
             if len(deliveries) == 1:
                 await self._settle_failure(deliveries[0], error)
                 return
@@ -287,7 +295,7 @@ class _Session:
             self.wiring.health.fail(self.wiring.part, f"waiting for the database: {error.message}")
             await self._database_is_back()
             await self._handle_outside(delivery)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever a handler raises, the message must end somewhere
             await self._settle_failure(delivery, error)
         else:
             HANDLED.labels(self.queue.name, "handled").inc()
@@ -304,7 +312,12 @@ class _Session:
         else:
             with telemetry.use(delivery.trace):
                 expected = isinstance(error, (Unavailable, Conflict))
-                log.warning("%s failed and is tried again: %s", delivery.event.routing_key, error, exc_info=None if expected else error)
+                log.warning(
+                    "%s failed and is tried again: %s",
+                    delivery.event.routing_key,
+                    error,
+                    exc_info=None if expected else error,
+                )
             await self._replace(delivery.tag, ladder.to_rung(self.queue, delivery.body, delivery.headers, error))
             HANDLED.labels(self.queue.name, "retried").inc()
 
@@ -338,8 +351,7 @@ class _Session:
 
 
 def _tag(message: DeliveredMessage) -> int:
-    tag: int = message.delivery_tag
-    return tag
+    return message.delivery_tag or 0
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -8,13 +8,13 @@ from typing import Any, Final, Self
 
 import orjson
 from aiormq import spec
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
 
 from shared import topology
 from shared.bus import ladder
 from shared.bus.connection import BrokerConnection
 from shared.bus.publisher import Publisher
-
 
 # One look holds at most so many messages.
 _MOST: Final = 10_000
@@ -44,7 +44,7 @@ class DeadLetters:
     def __init__(self, url: str, service: str) -> None:
         self._name = topology.dead_letters_of(service)
         self._connection = BrokerConnection(url, purpose=f"{service} dead letters")
-        self._channel: AbstractChannel | None = None
+        self._channel: Channel | None = None
         self._redriving = BrokerConnection(url, purpose=f"{service} redrive")
         self._publisher = Publisher(self._redriving)
 
@@ -97,7 +97,9 @@ class DeadLetters:
 
         return await self._settle(letter_id, nothing)
 
-    async def _settle(self, letter_id: str | None, act: Callable[[DeliveredMessage, DeadLetter], Awaitable[None]]) -> int:
+    async def _settle(
+        self, letter_id: str | None, act: Callable[[DeliveredMessage, DeadLetter], Awaitable[None]]
+    ) -> int:
         count = 0
 
         async def settle(message: DeliveredMessage, letter: DeadLetter) -> bool:
@@ -123,7 +125,7 @@ class DeadLetters:
             # Said by name and on the same channel: what goes back with a closing channel comes late for the next look.
             await channel.basic_nack(0, multiple=True, requeue=True)
 
-    async def _open_channel(self) -> AbstractChannel:
+    async def _open_channel(self) -> Channel:
         if self._channel is None or self._channel.is_closed:
             self._channel = await self._connection.channel()
         return self._channel

@@ -10,7 +10,7 @@ from typing import Final
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, ExchangeType
 
-from shared.bus.connection import BROKER_ERRORS
+from shared.bus.connection import BROKER_ERRORS, in_words
 from shared.topology import Topology, topology
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,9 @@ async def purge(url: str) -> None:
 async def _declare(channel: AbstractChannel, plan: Topology) -> None:
     exchanges = {}
     for exchange in plan.exchanges:
-        exchanges[exchange.name] = await channel.declare_exchange(exchange.name, ExchangeType(exchange.type), durable=True)
+        exchanges[exchange.name] = await channel.declare_exchange(
+            exchange.name, ExchangeType(exchange.type), durable=True
+        )
     queues = {}
     for queue in plan.queues:
         queues[queue.name] = await channel.declare_queue(queue.name, durable=True, arguments=dict(queue.arguments))
@@ -68,5 +70,5 @@ async def _patiently(connect: Callable[[], Awaitable[AbstractConnection]], wait_
         except BROKER_ERRORS as error:
             if asyncio.get_running_loop().time() > deadline:
                 raise
-            log.info("the broker is not there yet: %s", error or type(error).__name__)
+            log.info("the broker is not there yet: %s", in_words(error))
             await asyncio.sleep(_TRY_SECONDS)

@@ -1,9 +1,9 @@
 """Handlers of events: what they may look like and how a batch of deliveries goes through them.
 
-A plain handler `async (context, conn, event)` runs inside the transaction that also writes the inbox row; deliveries that
-wait together share one transaction, and if one of them fails, each gets a transaction of its own. `@batch` takes all
-deliveries of a transaction at once. `@outside` opens its own transactions and must be idempotent by itself: for long work
-and for work with HTTP calls, during which no transaction may stay open.
+A plain handler `async (context, conn, event)` runs inside the transaction that also writes the inbox row; deliveries
+that wait together share one transaction, and if one of them fails, each gets a transaction of its own. `@batch` takes
+all deliveries of a transaction at once. `@outside` opens its own transactions and must be idempotent by itself: for
+long work and for work with HTTP calls, during which no transaction may stay open.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import aiormq
 from aiormq import spec
-from aiormq.abc import AbstractChannel
+from aiormq.channel import Channel
 
 from shared.bus.connection import BROKER_ERRORS, BrokerConnection, close_channel, in_words
 
@@ -42,7 +42,7 @@ class Publisher:
 
     def __init__(self, connection: BrokerConnection) -> None:
         self._connection = connection
-        self._channel: AbstractChannel | None = None
+        self._channel: Channel | None = None
         self._lock = asyncio.Lock()
 
     async def publish(self, messages: Sequence[Outgoing]) -> list[Refused | Interrupted | None]:
@@ -75,19 +75,19 @@ class Publisher:
             await close_channel(self._channel)
             self._channel = None
 
-    async def _open_channel(self) -> AbstractChannel:
+    async def _open_channel(self) -> Channel:
         if self._channel is None or self._channel.is_closed:
             self._channel = await self._connection.channel(confirms=True)
         return self._channel
 
-    async def _give_up(self, channel: AbstractChannel) -> None:
+    async def _give_up(self, channel: Channel) -> None:
         """Start on a fresh connection next time; confirms that come late on this one must not be counted twice."""
         self._channel = None
         await close_channel(channel)
         await self._connection.close()
 
 
-async def _publish(channel: AbstractChannel, message: Outgoing) -> object:
+async def _publish(channel: Channel, message: Outgoing) -> object:
     # wait=False leaves out one wait for the socket per message; the confirm is the same future (facts/messaging 3.3).
     return await channel.basic_publish(
         message.body,
@@ -111,7 +111,7 @@ def _outcome(confirm: asyncio.Future[object]) -> Refused | Interrupted | None:
     if error is None:
         return None
     if isinstance(error, aiormq.exceptions.PublishError):
-        return Refused(f"no queue takes {error.message.delivery.routing_key}")
+        return Refused(f"no queue takes it ({error})")
     if isinstance(error, aiormq.exceptions.DeliveryError):
         return Refused("the queue is full or not available")
     if isinstance(error, BROKER_ERRORS):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from aiormq.abc import DeliveredMessage
+from pamqp.common import FieldTable
 
 from shared.bus.connection import BROKER_ERRORS, RPC_SECONDS, BrokerConnection, close_channel, in_words
 from shared.errors import Unavailable
@@ -71,7 +72,7 @@ async def _session(
             await channel.basic_qos(prefetch_count=_PREFETCH)
             channel.closing.add_done_callback(end)
             channel.on_consumer_cancel_callbacks.add(end)
-            arguments = {"x-stream-offset": datetime.now(UTC) - since}
+            arguments: FieldTable = {"x-stream-offset": datetime.now(UTC) - since}
             await channel.basic_consume(stream.name, on_message, arguments=arguments)
         attached()
         while True:

@@ -50,6 +50,7 @@ class AuditRecorded(Event):
     details: dict[str, Any] = {}
 
     def about(self) -> str | None:
+        """Name it."""
         return f"{self.target.kind}/{self.target.id}" if self.target else None
 
 

@@ -22,6 +22,7 @@ class Account(Event):
     on_behalf_of: list[int] | Literal["all"] = []
 
     def about(self) -> str:
+        """Name it."""
         return f"user/{self.user_id}"
 
 
@@ -50,6 +51,7 @@ class SessionsRevoked(Event):
     reason: str
 
     def about(self) -> str:
+        """Name it."""
         return f"user/{self.user_id}"
 
 
@@ -70,4 +72,5 @@ class PasswordChanged(Event):
     how: Literal["reset", "change", "first"]
 
     def about(self) -> str:
+        """Name it."""
         return f"user/{self.user_id}"

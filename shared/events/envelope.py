@@ -120,7 +120,9 @@ def decode(body: bytes) -> Envelope:
             sequence=int(sequence) if sequence is not None else None,
         )
     except ValidationError as error:
-        raise Undecodable(f"data does not fit {raw['type']}: {error.error_count()} errors, first at {error.errors()[0]['loc']}") from error
+        raise Undecodable(
+            f"data does not fit {raw['type']}: {error.error_count()} errors, first at {error.errors()[0]['loc']}"
+        ) from error
     except KeyError as error:
         raise Undecodable(f"unknown type or missing attribute: {error}") from error
     except (ValueError, TypeError, AttributeError) as error:

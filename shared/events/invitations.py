@@ -14,6 +14,7 @@ class BulkJob(Event):
     sponsor_id: int
 
     def about(self) -> str:
+        """Name it."""
         return f"bulk_job/{self.job_id}"
 
 
@@ -48,6 +49,7 @@ class Invitation(Event):
     sponsor_id: int
 
     def about(self) -> str:
+        """Name it."""
         return f"invitation/{self.invitation_id}"
 
 
@@ -90,4 +92,5 @@ class CodesAdded(Event):
     count: int
 
     def about(self) -> str:
+        """Name it."""
         return f"sponsor/{self.sponsor_id}"

@@ -22,6 +22,7 @@ class ReferralReceived(Event):
     updated_at: datetime | None
 
     def about(self) -> str:
+        """Name it."""
         return f"referral/{self.referral_id}"
 
 
@@ -34,6 +35,7 @@ class ReferralChanged(Event):
     updated_at: datetime | None
 
     def about(self) -> str:
+        """Name it."""
         return f"referral/{self.referral_id}"
 
 
@@ -43,6 +45,7 @@ class SyncTask(Event):
     task_id: UUID
 
     def about(self) -> str:
+        """Name it."""
         return f"sync/{self.task_id}"
 
 

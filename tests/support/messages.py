@@ -41,3 +41,15 @@ async def depth(amqp_url: str, queue: str) -> int:
         channel = await connection.channel()
         declared = await channel.declare_queue(queue, passive=True)
         return declared.declaration_result.message_count or 0
+
+
+async def drain(amqp_url: str, queue: str) -> list[bytes]:
+    """Take everything out of a queue, in order."""
+    connection = await aio_pika.connect(amqp_url)
+    bodies = []
+    async with connection:
+        channel = await connection.channel()
+        source = await channel.declare_queue(queue, passive=True)
+        while (message := await source.get(no_ack=True, fail=False)) is not None:
+            bodies.append(message.body)
+    return bodies

@@ -53,7 +53,9 @@ class Issuer:
             "permissions": permissions,
             "obo": on_behalf_of,
         }
-        return jwt.encode({"alg": "EdDSA", "typ": typ, "kid": self.key.kid}, body | claims, self.key, algorithms=["EdDSA"])
+        return jwt.encode(
+            {"alg": "EdDSA", "typ": typ, "kid": self.key.kid}, body | claims, self.key, algorithms=["EdDSA"]
+        )
 
     def headers(self, user_id: int, *roles: str, **more: Any) -> dict[str, str]:
         """Make the header that carries such a token."""

@@ -1,0 +1,37 @@
+"""Servers of these tests' own, since they are killed here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from local import infrastructure
+from shared.bus.declare import declare, purge
+from tests.faults.ledger import Ledger
+from tests.support.databases import Databases
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="package")
+def breakable() -> Iterator[infrastructure.Servers]:
+    """Servers that may be killed, frozen and restarted; with normal durability, or a kill would prove nothing."""
+    run_dir = ROOT / ".run" / "test-faults"
+    servers = infrastructure.start(run_dir)
+    asyncio.run(declare(servers.amqp_url))
+    yield servers
+    infrastructure.stop(run_dir)
+
+
+@pytest.fixture
+async def ledger(breakable: infrastructure.Servers) -> AsyncIterator[Ledger]:
+    """A fresh database and empty queues to keep account in."""
+    await purge(breakable.amqp_url)
+    databases = Databases(breakable.postgres_url)
+    fresh = await databases.make("invitations")
+    yield await Ledger.open(fresh)
+    await databases.drop_all()
+    await databases.drop_templates()

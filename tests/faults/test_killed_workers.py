@@ -1,0 +1,84 @@
+"""Worker processes are killed with SIGKILL at any moment; what they had begun is done once by whoever comes next."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from local import infrastructure
+from tests.faults.conftest import ROOT
+from tests.faults.ledger import Ledger
+from tests.support.eventually import eventually
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def worker(ledger: Ledger, amqp_url: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    environment = os.environ | {
+        "INVITATIONS_DATABASE_URL": ledger.fresh.url,
+        "INVITATIONS_AMQP_URL": amqp_url,
+        "INVITATIONS_WORKER_PORT": str(port),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.ledger_worker"], cwd=ROOT, env=environment, stdout=subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def is_ready(port: int) -> bool:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        try:
+            return (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+async def test_killed_at_random_moments_with_full_hands(breakable: infrastructure.Servers, ledger: Ledger) -> None:
+    await ledger.decide(4_000)
+    kills = 0
+    moments = random.Random(7)
+    while not await ledger.balanced() and kills < 12:
+        with worker(ledger, breakable.amqp_url, free_port()) as process:
+            await asyncio.sleep(1.0 + moments.random() * 0.8)  # about a second goes by until it works
+            process.kill()
+            kills += 1
+    with worker(ledger, breakable.amqp_url, free_port()):
+        await eventually(ledger.balanced, within=40)
+    assert kills > 0
+    assert await ledger.check(breakable.amqp_url) == 4_000
+
+
+async def test_told_to_stop_it_finishes_what_it_has_begun_and_ends_well(
+    breakable: infrastructure.Servers, ledger: Ledger
+) -> None:
+    port = free_port()
+    with worker(ledger, breakable.amqp_url, port) as process:
+        await eventually(lambda: is_ready(port), what="readiness")
+        async with ledger.traffic():
+            await asyncio.sleep(0.5)
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, 20) == 0
+            assert process.stdout is not None
+            assert b'"stopped"' in process.stdout.read()
+    with worker(ledger, breakable.amqp_url, free_port()):
+        await eventually(ledger.balanced, within=40)
+    await ledger.check(breakable.amqp_url)

@@ -1,0 +1,129 @@
+"""Broker and database are killed, frozen and cut off under load; afterwards the account must balance."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aio_pika
+import pytest
+
+from local import infrastructure
+from shared.bus.declare import declare
+from tests.faults.ledger import QUEUE, Ledger
+from tests.support.eventually import eventually
+from tests.support.messages import depth
+from tests.support.running import running
+
+
+async def test_broker_killed_and_restarted_under_load(breakable: infrastructure.Servers, ledger: Ledger) -> None:
+    url = breakable.amqp_url
+    async with running(ledger.database, url, work=ledger.work) as parts:
+        async with ledger.traffic():
+            await asyncio.sleep(1)
+            await asyncio.to_thread(breakable.broker.kill)
+            await eventually(lambda: not parts.health.is_ready, what="readiness turning red")
+            before = ledger.decided
+            await asyncio.sleep(1)
+            assert ledger.decided > before, "with the broker away, work is still accepted"
+            await asyncio.to_thread(breakable.broker.start)
+            await asyncio.sleep(1)
+        await eventually(ledger.balanced, within=40)
+        await eventually(lambda: parts.health.is_ready)
+    await ledger.check(url)
+
+
+async def test_all_connections_closed_by_the_broker_under_load(
+    breakable: infrastructure.Servers, ledger: Ledger
+) -> None:
+    url = breakable.amqp_url
+    async with running(ledger.database, url, work=ledger.work):
+        async with ledger.traffic():
+            for _ in range(2):
+                await asyncio.sleep(0.5)
+                await asyncio.to_thread(breakable.broker.ctl, "close_all_connections", "closed by the test")
+        await eventually(ledger.balanced, within=40)
+    await ledger.check(url)
+
+
+async def test_queue_deleted_under_its_consumer_turns_readiness_red_until_it_is_back(
+    breakable: infrastructure.Servers, ledger: Ledger
+) -> None:
+    url = breakable.amqp_url
+    async with running(ledger.database, url, work=ledger.work) as parts:
+        await eventually(lambda: parts.health.is_ready)
+        connection = await aio_pika.connect(url)
+        async with connection:
+            channel = await connection.channel()
+            await channel.queue_delete(QUEUE.name)
+        await eventually(lambda: not parts.health.is_ready)
+        await ledger.decide(10)  # refused by the broker while the queue is away, so it waits in the outbox
+        await asyncio.sleep(1)
+        await declare(url)
+        await eventually(ledger.balanced, within=30)
+        await eventually(lambda: parts.health.is_ready)
+    await ledger.check(url)
+
+
+async def test_while_the_broker_blocks_publishers_work_is_accepted_and_consuming_goes_on(
+    breakable: infrastructure.Servers, ledger: Ledger
+) -> None:
+    url = breakable.amqp_url
+    await ledger.decide(500)
+    async with running(ledger.database, url):  # the relay alone fills the queue
+        await eventually(lambda: depth_is(url, 500))
+    await asyncio.to_thread(breakable.broker.ctl, "set_vm_memory_high_watermark", "0.00001")
+    try:
+        async with running(ledger.database, url, work=ledger.work):
+            await ledger.decide(500)
+            await eventually(lambda: effects_are(ledger, 500), within=30, what="consuming while publishers are blocked")
+            assert not await ledger.balanced(), "the broker was meant to take nothing"
+            await asyncio.to_thread(breakable.broker.ctl, "set_vm_memory_high_watermark", "0.6")
+            await eventually(ledger.balanced, within=60)
+    finally:
+        await asyncio.to_thread(breakable.broker.ctl, "set_vm_memory_high_watermark", "0.6")
+    await ledger.check(url)
+
+
+async def test_database_killed_and_restarted_under_load_burns_no_attempts(
+    breakable: infrastructure.Servers, ledger: Ledger
+) -> None:
+    url = breakable.amqp_url
+    async with running(ledger.database, url, work=ledger.work) as parts:
+        async with ledger.traffic():
+            await asyncio.sleep(1)
+            await asyncio.to_thread(breakable.postgres.kill)
+            await eventually(lambda: not parts.health.is_ready)
+            await asyncio.sleep(2)
+            assert await depth(url, "invitations.retry.5s") == 0
+            await asyncio.to_thread(breakable.postgres.start)
+            await asyncio.sleep(1)
+        await eventually(ledger.balanced, within=40)
+        await eventually(lambda: parts.health.is_ready)
+    await ledger.check(url)
+
+
+@pytest.mark.slow
+async def test_frozen_broker_is_noticed_and_what_waited_arrives_afterwards(
+    breakable: infrastructure.Servers, ledger: Ledger
+) -> None:
+    url = breakable.amqp_url
+    async with running(ledger.database, url, work=ledger.work) as parts:
+        async with ledger.traffic():
+            await asyncio.sleep(1)
+            await asyncio.to_thread(breakable.broker.pause)
+            try:
+                await eventually(lambda: not parts.health.is_ready, within=45, what="noticing a frozen broker")
+            finally:
+                await asyncio.to_thread(breakable.broker.resume)
+            await asyncio.sleep(1)
+        await eventually(ledger.balanced, within=90)
+    await ledger.check(url)
+
+
+async def depth_is(url: str, count: int) -> bool:
+    return await depth(url, QUEUE.name) == count
+
+
+async def effects_are(ledger: Ledger, count: int) -> bool:
+    async with ledger.database.connection() as conn:
+        return bool(await conn.fetchval("SELECT count(*) FROM effects") == count)

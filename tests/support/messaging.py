@@ -1,0 +1,85 @@
+"""The messaging provider of the sandbox as a real server in the test's own process, and raw servers that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import uvicorn
+
+from sandbox.messaging_provider import Connection, MessagingProvider
+
+
+class RunningProvider:
+    """A running stand-in: where it is, what it took, and its knobs."""
+
+    def __init__(self, url: str, application: MessagingProvider) -> None:
+        self.url = url
+        self.application = application
+        self._client = httpx.AsyncClient(base_url=url, trust_env=False)
+
+    async def turn(self, **knobs: Any) -> None:
+        """Set knobs."""
+        (await self._ask("POST", "knobs", json=knobs)).raise_for_status()
+
+    async def count(self) -> dict[str, Any]:
+        """Count what was sent."""
+        counted: dict[str, Any] = (await self._ask("GET", "count")).json()
+        return counted
+
+    async def messages(self, **query: str) -> list[dict[str, Any]]:
+        """List what was sent."""
+        listed: list[dict[str, Any]] = (await self._ask("GET", "messages", params=query)).json()["messages"]
+        return listed
+
+    async def _ask(self, method: str, name: str, **options: Any) -> httpx.Response:
+        return await self._client.request(method, f"/_sandbox/{name}", **options)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._client.aclose()
+
+
+@asynccontextmanager
+async def running_provider() -> AsyncIterator[RunningProvider]:
+    """Start the stand-in on a free port until the block ends."""
+    application = MessagingProvider()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(application, http=Connection, log_level="warning", lifespan="on")
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:
+            await asyncio.sleep(0.01)
+        running = RunningProvider(f"http://127.0.0.1:{listener.getsockname()[1]}", application)
+        yield running
+        await running.close()
+        server.should_exit = True
+        await task
+
+
+@asynccontextmanager
+async def raw_server(answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
+    """Listen on a free port and let `answer` do as it likes with each connection."""
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def request_of(reader: asyncio.StreamReader) -> bytes:
+    """Read one whole request with a body of known length."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
+    return head + await reader.readexactly(length)
+
+
+def unused_url() -> str:
+    """Give an address where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
