@@ -1,0 +1,52 @@
+# Two commands matter: `make demo` and `make test`. Everything they need is set up on the way.
+
+# The first Python on this machine that is new enough; or say which: make PYTHON=/path/to/python3
+CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for name in $(CANDIDATES); do $$name -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$name && break; done)
+ENVIRONMENT_PYTHON := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup python demo up down test test-slow check bench lock clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p; s/^\(bench-\)%:.*## /\1<row>|/p' Makefile | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+setup: python ## Create .venv with the pinned packages (every command below does so when it is needed)
+	@$(PYTHON) -m local.bootstrap
+
+demo: setup ## Start the whole system, drive its main jobs through the gateway, show each step, stop everything
+	@$(ENVIRONMENT_PYTHON) -m local demo
+
+up: setup ## Start the whole system and keep it running until Ctrl-C (DETACH=1: return when it is healthy)
+	@$(ENVIRONMENT_PYTHON) -m local up $(if $(DETACH),--detach)
+
+down: setup ## Stop what `make up` started
+	@$(ENVIRONMENT_PYTHON) -m local down
+
+test: setup ## Run the test suite (ARGS="tests/auth -k reset" runs a part)
+	@$(ENVIRONMENT_PYTHON) -m pytest -m "not slow" $(ARGS)
+
+test-slow: setup ## Run the tests that take long: large volumes, timing statistics
+	@$(ENVIRONMENT_PYTHON) -m pytest -m slow $(ARGS)
+
+check: setup ## Check format, lint, types, import rules and that the requirement files are current
+	@$(ENVIRONMENT_PYTHON) -m local.check
+
+bench: setup ## Measure us and our peers in turn on the same servers, and write benchmarks/results.json
+	@$(PYTHON) -m local.bootstrap bench
+	@$(ENVIRONMENT_PYTHON) -m benchmarks
+
+bench-%: setup ## Measure one row alone
+	@$(PYTHON) -m local.bootstrap bench
+	@$(ENVIRONMENT_PYTHON) -m benchmarks $*
+
+lock: setup ## Pin all packages anew in requirements/
+	@$(ENVIRONMENT_PYTHON) -m local.lock
+
+clean: python ## Stop whatever this checkout has running, and remove .run and .venv
+	@$(PYTHON) -m local.clean
+
+python:
+	@command -v "$(PYTHON)" >/dev/null || { echo "Partner Hub needs Python 3.11 or newer, and found none: install it, or say where it is with make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo "Partner Hub needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1): choose another with make PYTHON=/path/to/python3" >&2; exit 1; }

@@ -1,0 +1,1 @@
+"""The whole system on one machine: its servers, its processes, the demo accounts and the tour."""

@@ -1,0 +1,129 @@
+"""`python -m local up|down|demo`: the whole system on this machine; `make help` lists the commands around it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Final
+
+import typer
+
+from local import records, stack
+from local.errors import LocalError
+from local.progress import say, step
+from local.stack_file import stack_file
+from local.supervisor import HOME, is_supervised
+from local.tour import journey
+from local.tour.guide import Guide
+from local.tour.telling import Printer
+
+RUN: Final = HOME / ".run"
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+
+@app.command()
+def up(*, detach: Annotated[bool, typer.Option("--detach", help="Return when everything is healthy.")] = False) -> None:
+    """Start the whole system and keep it running."""
+    run_dir = RUN / "up"
+    running = records.load(stack_file(run_dir))
+    if running and is_supervised(run_dir):
+        say("The system runs already.")
+        _introduce(running)
+        return
+    try:
+        description = stack.up(run_dir)
+        _introduce(description)
+        if not detach:
+            _stay(run_dir)
+    except BaseException:
+        _stop(run_dir)
+        raise
+    if not detach:
+        _stop(run_dir)
+
+
+@app.command()
+def down() -> None:
+    """Stop what `up` started."""
+    if not (RUN / "up").is_dir():
+        say("Nothing is running.")
+        return
+    _stop(RUN / "up")
+
+
+@app.command()
+def demo() -> None:
+    """Start a system of its own, take the tour through its main jobs, stop it."""
+    run_dir = RUN / "demo"
+    printer, started = Printer(), time.monotonic()
+    outcomes: list[journey.Outcome] = []
+    try:
+        guide = Guide(stack.up(run_dir), run_dir, printer)
+        outcomes = journey.tour(guide)
+        guide.close()
+    finally:
+        _stop(run_dir)
+    journey.show(printer, outcomes, time.monotonic() - started)
+    if any(outcome.problem for outcome in outcomes):
+        say(f"Not everything held; the logs are in {run_dir / 'logs'}")
+        raise typer.Exit(1)
+    say("Everything held.")
+
+
+def _stay(run_dir: Path) -> None:
+    """Stay until Ctrl-C or `make down`; tell meanwhile of roles that die and come back."""
+    say("Ctrl-C stops everything.")
+    with (run_dir / "logs" / "honcho.log").open() as log:
+        log.seek(0, os.SEEK_END)
+        try:
+            while is_supervised(run_dir):
+                for line in log:
+                    say(line.rstrip())
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            say("")
+
+
+def _stop(run_dir: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave half of it running
+    with step("Stopping everything"):
+        stack.down(run_dir)
+
+
+def _introduce(description: dict[str, Any]) -> None:
+    """Say where everything is, who can sign in, and what to try next."""
+    gateway, logs = description["gateway_url"], description["logs"]
+    say(f"\nPartner Hub is up: {gateway}   (console at /, interface at /docs)")
+    for name, account in description["accounts"].items():
+        say(f"  {name:<21} id {account['id']:<4} {account['email']:<28} {account['password']}")
+    say(
+        "Try next:\n"
+        f"  open {gateway}/docs\n"
+        f"  curl -s {gateway}/api/v1/auth/login -H 'content-type: application/json' \\\n"
+        f'    -d \'{{"email": "admin@example.com", "password": "{description["accounts"]["admin"]["password"]}"}}\'\n'
+        f"  tail -f {logs['audit-worker']}\n"
+        f"  cat {stack_file(RUN / 'up')}\n"
+    )
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Treat SIGTERM as Ctrl-C: what was started is stopped either way."""
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; what goes wrong is one clear message, and the exit code tells."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(arguments)
+    except LocalError as error:
+        say(f"\n{error}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The guided tour: each main job of the system driven end to end through the gateway, with what must hold checked."""

@@ -1,0 +1,65 @@
+"""A role that dies is started again; a role that is told to stop stays down."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from local import records, supervisor
+from local.processes import ProcessId, eventually, spawn
+from local.stack_file import describe, processes, restarts, stack_file
+
+ROOT = Path(__file__).parents[2]
+
+
+def keep(run_dir: Path, code: str) -> ProcessId:
+    (run_dir / "logs").mkdir()
+    command = [sys.executable, "-m", "local.keep_running", "role", "--", sys.executable, "-uc", code]
+    return spawn(command, log=run_dir / "logs" / "keeper.log", environment={"RUN_DIR": str(run_dir)}, folder=ROOT)
+
+
+@pytest.fixture
+def naps(tmp_path: Path) -> ProcessId:
+    return keep(tmp_path, "import time; print('up'); time.sleep(60)")
+
+
+def test_a_killed_role_comes_back_and_the_stack_file_names_the_new_process(tmp_path: Path, naps: ProcessId) -> None:
+    assert eventually(lambda: "role" in processes(tmp_path), 10)
+    describe(tmp_path, {"gateway_url": "http://127.0.0.1:1"})
+    first = processes(tmp_path)["role"]
+    first.send(signal.SIGKILL)
+    assert eventually(lambda: processes(tmp_path)["role"] != first, 10)
+    second = processes(tmp_path)["role"]
+    assert second.is_alive()
+    assert records.load(stack_file(tmp_path)) == {
+        "gateway_url": "http://127.0.0.1:1",
+        "processes": {"role": second.pid},
+    }
+    assert restarts(tmp_path, "role") == 1
+    assert "ended by SIGKILL; starting it again" in (tmp_path / "logs" / "keeper.log").read_text()
+
+    naps.end(seconds=10)
+    assert not second.is_alive(), "stopping the keeper stops its role"
+    assert eventually(lambda: (tmp_path / "logs" / "role.log").read_text() == "up\nup\n", 5)
+
+
+def test_a_role_that_fails_at_once_is_tried_ever_more_slowly(tmp_path: Path) -> None:
+    keeper = keep(tmp_path, "raise SystemExit(3)")
+    said = tmp_path / "logs" / "keeper.log"
+    assert eventually(lambda: "exit code 3; starting it again in 2 s" in said.read_text(), 20)
+    pauses = [line.split(" in ")[1] for line in said.read_text().splitlines() if " in " in line]
+    assert pauses == ["0.5 s", "1 s", "2 s"]
+    keeper.end(seconds=10)
+
+
+def test_stopping_a_run_ends_also_roles_that_lost_their_supervisor(tmp_path: Path, naps: ProcessId) -> None:
+    assert eventually(lambda: "role" in processes(tmp_path), 10)
+    orphan = processes(tmp_path)["role"]
+    naps.end(signal.SIGKILL)
+    assert orphan.is_alive()
+    supervisor.stop_roles(tmp_path)
+    assert not orphan.is_alive()
+    assert processes(tmp_path) == {}
