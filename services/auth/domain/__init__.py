@@ -1,0 +1,1 @@
+"""The rules of accounts, passwords, tokens, sessions and throttling; no I/O."""

@@ -1,0 +1,159 @@
+"""What clients of auth see: forgotten, reset and changed passwords."""
+
+from __future__ import annotations
+
+from shared.events import PasswordChanged
+from tests.auth.conftest import OTHER_PASSWORD, PASSWORD, Auth, comparable, outcome
+
+ADMIN, SPONSOR = "admin@example.com", "sponsor@example.com"
+
+
+async def test_asking_for_a_reset_says_nothing_about_the_account_and_changes_nothing(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin")
+    await auth.add("disabled@example.com", "Admin", is_active=False)
+    await auth.add("new@example.com", "Admin", password=None)
+    tokens = await auth.signed_in(ADMIN)
+    addresses = [ADMIN, "disabled@example.com", "new@example.com", "nobody@example.com"]
+    answers = [await auth.post("/request-password-reset", {"email": email}) for email in addresses]
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert answers[0].json()["success"] is True
+    assert all(answer.content == answers[0].content for answer in answers)
+    assert all(comparable(answer) == comparable(answers[0]) for answer in answers)
+    await auth.deliver()
+    assert (await auth.login(ADMIN)).status_code == 200
+    assert (await auth.call("GET", "/me", token=tokens["access_token"])).status_code == 200
+    assert len(await auth.audit("auth.password_reset.requested")) == 4
+    delivered = await auth.audit("auth.password_reset.delivered")
+    assert [event.outcome for event in delivered] == ["success", "success", "success", "failure"]
+
+
+async def test_a_reset_sets_the_password_ends_sessions_and_signs_nobody_in(auth: Auth) -> None:
+    account_id = await auth.add(ADMIN, "Admin")
+    tokens = await auth.signed_in(ADMIN)
+    token = await auth.reset_token(ADMIN)
+    assert (await auth.row(account_id))["password_reset_token"]
+    answer = await auth.post("/reset-password", {"token": token, "new_password": OTHER_PASSWORD})
+    assert answer.status_code == 200
+    assert answer.json()["success"] is True
+    assert "set-cookie" not in answer.headers
+    assert set(answer.json()) == {"success", "message"}
+    assert (await auth.row(account_id))["password_reset_token"] is None
+    assert (await auth.login(ADMIN)).status_code == 401
+    assert (await auth.login(ADMIN, OTHER_PASSWORD)).status_code == 200
+    assert (await auth.call("GET", "/me", token=tokens["access_token"])).status_code == 401
+    assert (await auth.post("/refresh", {"refresh_token": tokens["refresh_token"]})).status_code == 401
+    assert (await auth.events(PasswordChanged))[-1].how == "reset"
+    assert (await auth.audit("auth.password_reset.completed"))[-1].details == {"sessions_ended": 1}
+
+
+async def test_all_bad_reset_tokens_get_one_answer(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin")
+    await auth.add(SPONSOR, "Sponsor")
+    superseded = await auth.reset_token(ADMIN)
+    used = await auth.reset_token(ADMIN)
+    assert (await auth.post("/reset-password", {"token": used, "new_password": OTHER_PASSWORD})).status_code == 200
+    expired = await auth.reset_token(SPONSOR)
+    auth.clock.move(minutes=30, seconds=30)
+    access = await auth.token_of(SPONSOR)
+    bad = ["", "rubbish", used, superseded, expired, access, used[:-2], "eyJhbGciOiJub25lIn0.e30."]
+    answers = [await auth.post("/reset-password", {"token": token, "new_password": PASSWORD + "!"}) for token in bad]
+    assert {outcome(answer) for answer in answers} == {(400, "RESET_TOKEN_INVALID")}
+    assert all(comparable(answer) == comparable(answers[0]) for answer in answers)
+    assert len(await auth.audit("auth.password_reset.failed")) == len(bad)
+
+
+async def test_the_newest_of_two_reset_tokens_is_the_live_one(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin")
+    older, newer = await auth.reset_token(ADMIN), await auth.reset_token(ADMIN)
+    assert older != newer
+    refused = await auth.post("/reset-password", {"token": older, "new_password": OTHER_PASSWORD})
+    assert outcome(refused) == (400, "RESET_TOKEN_INVALID")
+    assert (await auth.post("/reset-password", {"token": newer, "new_password": OTHER_PASSWORD})).status_code == 200
+
+
+async def test_a_reset_token_lives_for_half_an_hour(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin")
+    token = await auth.reset_token(ADMIN)
+    auth.clock.move(minutes=29, seconds=30)
+    assert (await auth.post("/reset-password", {"token": token, "new_password": OTHER_PASSWORD})).status_code == 200
+
+
+async def test_a_weak_password_says_why_and_leaves_the_token_usable(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin")
+    token = await auth.reset_token(ADMIN)
+    weak = await auth.post("/reset-password", {"token": token, "new_password": "short"})
+    assert outcome(weak) == (422, "PASSWORD_TOO_WEAK")
+    assert {error["code"] for error in weak.json()["errors"]} == {"TOO_SHORT", "TOO_GUESSABLE"}
+    assert (await auth.post("/reset-password", {"token": token, "new_password": OTHER_PASSWORD})).status_code == 200
+
+
+async def test_a_reset_works_while_locked_and_clears_the_count(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin")
+    for _ in range(10):
+        await auth.login(ADMIN, "wrong password")
+    assert (await auth.login(ADMIN)).status_code == 401
+    token = await auth.reset_token(ADMIN)
+    await auth.post("/reset-password", {"token": token, "new_password": OTHER_PASSWORD})
+    assert (await auth.login(ADMIN, OTHER_PASSWORD)).status_code == 200
+
+
+async def test_a_disabled_account_can_reset_and_still_not_sign_in(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin", is_active=False)
+    token = await auth.reset_token(ADMIN)
+    assert (await auth.post("/reset-password", {"token": token, "new_password": OTHER_PASSWORD})).status_code == 200
+    assert outcome(await auth.login(ADMIN, OTHER_PASSWORD)) == (401, "INVALID_CREDENTIALS")
+
+
+async def test_other_ways_to_change_an_account_kill_the_reset_token(auth: Auth) -> None:
+    await auth.add("chief@example.com", "Admin")
+    chief = await auth.token_of("chief@example.com")
+    account_id = await auth.add(SPONSOR, "Sponsor")
+    by_change = await auth.reset_token(SPONSOR)
+    change = {"current_password": PASSWORD, "new_password": OTHER_PASSWORD}
+    assert (await auth.post("/change-password", change, await auth.token_of(SPONSOR))).status_code == 200
+    assert outcome(await auth.post("/reset-password", {"token": by_change, "new_password": PASSWORD}))[0] == 400
+    by_disabling = await auth.reset_token(SPONSOR)
+    assert (await auth.call("PATCH", f"/users/{account_id}", {"is_active": False}, chief)).status_code == 200
+    assert outcome(await auth.post("/reset-password", {"token": by_disabling, "new_password": PASSWORD}))[0] == 400
+    by_activating = await auth.reset_token(SPONSOR)
+    assert (await auth.call("PATCH", f"/users/{account_id}", {"is_active": True}, chief)).status_code == 200
+    assert outcome(await auth.post("/reset-password", {"token": by_activating, "new_password": PASSWORD}))[0] == 400
+
+
+async def test_at_most_five_letters_go_to_one_address_and_the_answer_does_not_show_it(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin")
+    for email in (ADMIN, "nobody@example.com"):
+        answers = [await auth.post("/request-password-reset", {"email": email}) for _ in range(20)]
+        assert {answer.status_code for answer in answers} == {200}
+    await auth.deliver()
+    assert len(auth.tokens_printed(ADMIN)) == 5
+    assert auth.tokens_printed("nobody@example.com") == []
+    auth.clock.move(hours=1)
+    await auth.reset_token(ADMIN)
+    assert len(auth.tokens_printed(ADMIN)) == 6
+
+
+async def test_changing_the_password_needs_the_present_one_and_ends_the_other_sessions(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin")
+    here, there = await auth.token_of(ADMIN), await auth.token_of(ADMIN)
+    wrong = {"current_password": "wrong password", "new_password": OTHER_PASSWORD}
+    assert outcome(await auth.post("/change-password", wrong, here)) == (403, "CURRENT_PASSWORD_WRONG")
+    assert (await auth.post("/change-password", {"new_password": OTHER_PASSWORD}, here)).status_code == 422
+    weak = {"current_password": PASSWORD, "new_password": "short"}
+    assert outcome(await auth.post("/change-password", weak, here)) == (422, "PASSWORD_TOO_WEAK")
+    change = {"current_password": PASSWORD, "new_password": OTHER_PASSWORD}
+    assert (await auth.post("/change-password", change, here)).status_code == 200
+    assert (await auth.call("GET", "/me", token=here)).status_code == 200
+    assert (await auth.call("GET", "/me", token=there)).status_code == 401
+    assert (await auth.login(ADMIN, OTHER_PASSWORD)).status_code == 200
+
+
+async def test_guessing_the_present_password_is_throttled_like_signing_in(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin")
+    token = await auth.token_of(ADMIN)
+    wrong = {"current_password": "wrong password", "new_password": OTHER_PASSWORD}
+    codes = [(await auth.post("/change-password", wrong, token)).status_code for _ in range(11)]
+    assert codes == [403] * 10 + [429]
+    right = await auth.post("/change-password", wrong | {"current_password": PASSWORD}, token)
+    assert right.status_code == 429
+    assert int(right.headers["retry-after"]) <= 30

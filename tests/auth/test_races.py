@@ -1,0 +1,201 @@
+"""Many at once: what must happen once happens once, and nobody honest is hurt. Real transactions on a real Postgres."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+from collections import Counter
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from services.auth import routes
+from services.auth.commands.accounts import UserChange, change_user
+from services.auth.domain.errors import LastAdmin
+from services.auth.domain.hashing import HashCost, PasswordHasher
+from shared.identity import Principal
+from tests.auth.conftest import OTHER_PASSWORD, PASSWORD, Auth
+
+ADMIN = "admin@example.com"
+
+
+def codes(answers: list[httpx.Response]) -> Counter[int]:
+    return Counter(answer.status_code for answer in answers)
+
+
+async def test_fifty_uses_of_one_reset_token_are_one(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin")
+    token = await auth.reset_token(ADMIN)
+    answers = await asyncio.gather(
+        *(
+            auth.post("/reset-password", {"token": token, "new_password": f"{OTHER_PASSWORD} {number:02}"})
+            for number in range(50)
+        )
+    )
+    assert codes(answers) == {200: 1, 400: 49}
+    winner = next(number for number, answer in enumerate(answers) if answer.status_code == 200)
+    assert (await auth.login(ADMIN, f"{OTHER_PASSWORD} {winner:02}")).status_code == 200
+    assert len(await auth.audit("auth.password_reset.completed")) == 1
+    assert len(await auth.audit("auth.password_reset.failed")) == 49
+
+
+async def test_twenty_parallel_refreshes_are_one_session_with_one_line_of_tokens(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin")
+    first = await auth.signed_in(ADMIN)
+    answers = await asyncio.gather(
+        *(auth.post("/refresh", {"refresh_token": first["refresh_token"]}) for _ in range(20))
+    )
+    assert codes(answers) == {200: 20}
+    following = {answer.json()["refresh_token"] for answer in answers}
+    assert len(following) == 1, "no fork"
+    assert (await auth.post("/refresh", {"refresh_token": following.pop()})).status_code == 200
+    sessions = await auth.call("GET", "/sessions", token=answers[0].json()["access_token"])
+    assert len(sessions.json()["items"]) == 1
+    assert await auth.audit("auth.refresh.reused") == []
+
+
+async def test_two_hundred_parallel_guesses_get_ten_answers(auth: Auth) -> None:
+    """The right password is among the guesses, and after the limit even that is not told."""
+    await auth.add(ADMIN, "Admin")
+    wrong = await asyncio.gather(*(auth.login(ADMIN, f"guess {number}") for number in range(200)))
+    assert codes(wrong) == {401: 200}
+    right = await asyncio.gather(*(auth.login(ADMIN) for _ in range(20)))
+    assert codes(right) == {401: 20}
+    outcomes = Counter(event.outcome for event in await auth.audit("auth.sign_in"))
+    assert outcomes == {"failure": 10, "denied": 210}
+
+
+async def test_fifty_honest_parallel_sign_ins_are_not_throttled(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin")
+    answers = await asyncio.gather(*(auth.login(ADMIN) for _ in range(50)))
+    assert codes(answers) == {200: 50}
+
+
+async def test_no_session_survives_a_reset_that_a_sign_in_with_the_old_password_raced(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin")
+    token = await auth.reset_token(ADMIN)
+    stop, some_came_first = asyncio.Event(), asyncio.Event()
+    tokens: list[str] = []
+
+    async def keep_signing_in() -> None:
+        while not stop.is_set():
+            answer = await auth.login(ADMIN)
+            if answer.status_code == 200:
+                tokens.append(answer.json()["access_token"])
+                some_came_first.set()
+
+    async def reset() -> httpx.Response:
+        await some_came_first.wait()
+        answer = await auth.post("/reset-password", {"token": token, "new_password": OTHER_PASSWORD})
+        await asyncio.sleep(0.3)
+        stop.set()
+        return answer
+
+    others = asyncio.gather(*(keep_signing_in() for _ in range(6)))
+    assert (await reset()).status_code == 200
+    await others
+    assert tokens, "some sign-ins came before the reset"
+    answers = [await auth.call("GET", "/me", token=token) for token in tokens]
+    assert codes(answers) == {401: len(tokens)}
+
+
+async def test_a_sign_in_whose_hash_was_computed_before_the_reset_ends_after_it_without_a_session(auth: Auth) -> None:
+    """The same race, held open: the slow hash says yes, then the reset commits, then the sign-in goes on."""
+    await auth.add(ADMIN, "Admin")
+    token = await auth.reset_token(ADMIN)
+    hashed, go_on = asyncio.Event(), asyncio.Event()
+    quick = auth.context.hasher
+
+    class Held(PasswordHasher):
+        async def verify(self, stored: str | None, password: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+            verdict = await quick.verify(stored, password)
+            if password == PASSWORD:
+                hashed.set()
+                await go_on.wait()
+            return verdict
+
+    slow = Held(HashCost(memory_kib=64, passes=1))
+    object.__setattr__(auth.context, "hasher", slow)
+    signing_in = asyncio.create_task(auth.login(ADMIN))
+    await hashed.wait()
+    assert (await auth.post("/reset-password", {"token": token, "new_password": OTHER_PASSWORD})).status_code == 200
+    go_on.set()
+    assert (await signing_in).status_code == 401
+    assert (await auth.audit("auth.sign_in"))[-1].reason == "credentials changed"
+    slow.close()
+
+
+async def test_two_admins_who_demote_each_other_leave_one(auth: Auth) -> None:
+    """Held open: the second decides only after the first has committed."""
+    first, second = [await auth.add(f"admin{number}@example.com", "Admin") for number in range(2)]
+    demotion = UserChange(roles=["Auditor"])
+
+    async def demote_first() -> None:
+        async with auth.context.database.transaction() as conn:
+            await change_user(conn, a_principal(second), first, demotion, now=auth.clock())
+
+    async with auth.context.database.transaction() as conn:
+        await change_user(conn, a_principal(first), second, demotion, now=auth.clock())
+        other = asyncio.create_task(demote_first())
+        await asyncio.sleep(0.3)
+    with pytest.raises(LastAdmin):
+        await other
+    assert (await auth.row(first))["roles"] == ["Admin"]
+
+
+def a_principal(account_id: int) -> Principal:
+    return Principal(
+        id=account_id,
+        roles=frozenset({"Admin"}),
+        permissions=frozenset(),
+        on_behalf_of=frozenset(),
+        session_id=str(uuid4()),
+        token_id="token",
+        issued_at=0,
+        expires_at=0,
+    )
+
+
+async def test_one_code_of_the_authenticator_signs_in_once(auth: Auth) -> None:
+    import pyotp
+
+    await auth.add(ADMIN, "Admin")
+    token = await auth.token_of(ADMIN)
+    seed = (await auth.post("/second-factor", {"password": PASSWORD}, token)).json()["secret"]
+    totp = pyotp.TOTP(seed)
+    confirmed = await auth.post("/second-factor/confirm", {"code": totp.at(auth.clock())}, token)
+    assert confirmed.status_code == 200, confirmed.text
+    auth.clock.move(seconds=60)
+    code = totp.at(auth.clock())
+    answers = await asyncio.gather(*(auth.login(ADMIN, code=code) for _ in range(20)))
+    assert codes(answers)[200] == 1
+
+
+async def test_the_first_key_is_made_once(auth: Auth) -> None:
+    answers = await asyncio.gather(*(auth.client.get("/.well-known/jwks.json") for _ in range(20)))
+    assert len({answer.text for answer in answers}) == 1
+    assert len(answers[0].json()["keys"]) == 1
+
+
+async def test_versions_of_an_account_follow_the_order_of_its_events(auth: Auth) -> None:
+    from shared.events import UserChanged
+
+    await auth.add(ADMIN, "Admin")
+    account_id = await auth.add("player@example.com", "Player")
+    token = await auth.token_of(ADMIN)
+    await asyncio.gather(
+        *(auth.call("PATCH", f"/users/{account_id}", {"full_name": f"Name {n}"}, token) for n in range(20))
+    )
+    assert [event.version for event in await auth.events(UserChanged)] == list(range(2, 22))
+
+
+def test_no_route_raises_a_refusal_inside_the_transaction_that_keeps_its_evidence() -> None:
+    """`given(...)` raises; inside the block it would roll back the counted guess and the audit event."""
+    for file in Path(next(iter(routes.__path__))).glob("*.py"):
+        for block in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(block, ast.AsyncWith) or "transaction" not in ast.unparse(block.items[0]):
+                continue
+            calls = [node for node in ast.walk(block) if isinstance(node, ast.Call)]
+            assert not [call for call in calls if ast.unparse(call.func) == "given"], f"{file.name}:{block.lineno}"

@@ -1,0 +1,223 @@
+"""Against a whole running system: the commands of the runbooks as they stand there, and what reaches other services."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from local import stack
+
+pytestmark = pytest.mark.timeout(400)
+
+ROOT = Path(__file__).parents[2]
+RUNBOOKS = ROOT / "docs" / "runbooks"
+MARK = "@@ end of block"
+PASSWORDS = ("glacier trumpet walnut prism", "meadow cobalt lantern yarn")
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[tuple[dict[str, Any], Path]]:
+    run_dir = ROOT / ".run" / "test-runbooks"
+    try:
+        yield stack.up(run_dir), run_dir
+    finally:
+        stack.down(run_dir)
+
+
+# --- the runbooks
+
+
+def blocks(page: Path) -> list[tuple[str, list[str]]]:
+    """Give each command of a page with the lines that it must answer."""
+    found = re.findall(r"^```sh\n(.*?)^```\n(?:```text\n(.*?)^```$)?", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [(command, expected.splitlines()) for command, expected in found]
+
+
+def run(page: Path, environment: dict[str, str]) -> list[tuple[str, list[str], list[str]]]:
+    """Run a page's commands in one shell, as an operator does; gives each with what it must and what it did answer."""
+    commands = blocks(page)
+    script = "\n".join(f"{command}\necho; echo '{MARK}'" for command, _ in commands)
+    client = [str(found.parent) for found in sorted(Path("/usr/lib/postgresql").glob("*/bin/psql"))]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], *client])
+    if shutil.which("psql", path=path) is None:
+        pytest.skip("the runbook looks into the database with psql, which this machine does not have")
+    ended = subprocess.run(
+        ["bash", "-u"],
+        input=script,
+        env={"PATH": path, "HOME": os.environ.get("HOME", "/"), "PYTHONWARNINGS": "ignore"} | environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    answers = [[line for line in text.splitlines() if line] for text in ended.stdout.split(MARK)]
+    return [(command, expected, answer) for (command, expected), answer in zip(commands, answers, strict=False)]
+
+
+def fits(pattern: str, line: str) -> bool:
+    return re.fullmatch(".*".join(re.escape(part) for part in pattern.split("…")), line) is not None
+
+
+def assert_answers(page: Path, environment: dict[str, str]) -> None:
+    done = run(page, environment)
+    assert len(done) == len(blocks(page)), "every command ran"
+    for command, expected, answer in done:
+        assert len(answer) == len(expected), f"{command}\nanswered {answer}\ninstead of {expected}"
+        for pattern, line in zip(expected, answer, strict=True):
+            assert fits(pattern, line), f"{command}\nanswered {line}\ninstead of {pattern}"
+
+
+def test_every_command_of_a_runbook_has_an_expected_answer() -> None:
+    for page in ("password-reset.md", "break-glass.md"):
+        assert len(blocks(RUNBOOKS / page)) >= 5
+        assert all(expected for _, expected in blocks(RUNBOOKS / page)), page
+
+
+def test_the_password_reset_runbook_works_as_written(system: tuple[dict[str, Any], Path]) -> None:
+    described, _ = system
+    assert_answers(
+        RUNBOOKS / "password-reset.md",
+        {
+            "GATEWAY": described["gateway_url"],
+            "EMAIL": described["accounts"]["admin"]["email"],
+            "NEW_PASSWORD": PASSWORDS[0],
+            "AUTH_WORKER_LOG": described["logs"]["auth-worker"],
+            "DATABASE_URL": described["postgres_url"],
+        },
+    )
+
+
+def test_the_break_glass_runbook_works_as_written(system: tuple[dict[str, Any], Path]) -> None:
+    described, run_dir = system
+    assert_answers(
+        RUNBOOKS / "break-glass.md",
+        {
+            "GATEWAY": described["gateway_url"],
+            "EMAIL": "emergency@example.com",
+            "NEW_PASSWORD": PASSWORDS[1],
+            "AUTH_DATABASE_URL": described["database_urls"]["auth"],
+            "AUTH_SECRET_KEYS": (run_dir / "secrets" / "auth-key").read_text(),
+        },
+    )
+
+
+def test_every_test_that_the_security_page_names_exists() -> None:
+    """An answer that points to a test which is gone is no answer."""
+    page = (ROOT / "docs" / "security.md").read_text()
+    file, named = "", []
+    for name, test in re.findall(r"`(test_\w+\.py|…)(?:::(test_\w+))?", page):
+        file = file if name == "…" else name
+        named.append((file, test))
+    assert len(named) > 60
+    for file, test in named:
+        text = (Path(__file__).parent / file).read_text()
+        assert not test or f"def {test}(" in text, f"{file}::{test}"
+
+
+# --- what reaches the gateway and the other services
+
+ELSEWHERE = "/api/v1/audit/events?limit=1"  # a route of another service: auth is not asked
+
+
+@pytest.fixture
+def gateway(system: tuple[dict[str, Any], Path]) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=system[0]["gateway_url"], trust_env=False, timeout=30) as client:
+        yield client
+
+
+class Person:
+    """Somebody who talks to the gateway."""
+
+    def __init__(self, described: dict[str, Any], gateway: httpx.Client, name: str) -> None:
+        account = described["accounts"][name]
+        self.id = account["id"]
+        self.http = gateway
+        credentials = {"email": account["email"], "password": account["password"]}
+        answer = self.http.post("/api/v1/auth/login", json=credentials)
+        assert answer.status_code == 200, answer.text
+        self.tokens = answer.json()
+
+    def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        headers = {"authorization": f"Bearer {self.tokens['access_token']}"}
+        return self.http.request(method, path, json=body, headers=headers)
+
+
+def seconds_until_refused(person: Person) -> float:
+    """Measure how long a token is still good at a service that does not know of sessions."""
+    started = time.monotonic()
+    while time.monotonic() - started < 10:
+        answer = person.call("GET", ELSEWHERE)
+        if answer.status_code == 401:
+            return time.monotonic() - started
+        assert answer.status_code == 200, answer.text
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+def test_a_disabled_users_token_is_refused_at_the_gateway_within_a_second(
+    system: tuple[dict[str, Any], Path], gateway: httpx.Client
+) -> None:
+    described, _ = system
+    auditor, admin = Person(described, gateway, "auditor"), Person(described, gateway, "admin_without_grants")
+    assert auditor.call("GET", ELSEWHERE).status_code == 200
+    path = f"/api/v1/auth/users/{auditor.id}"
+    assert admin.call("PATCH", path, {"is_active": False}).status_code == 200
+    assert seconds_until_refused(auditor) < 1
+    assert admin.call("PATCH", path, {"is_active": True}).status_code == 200
+    assert Person(described, gateway, "auditor").call("GET", ELSEWHERE).status_code == 200
+
+
+def test_signing_out_ends_the_access_token_everywhere_within_a_second(
+    system: tuple[dict[str, Any], Path], gateway: httpx.Client
+) -> None:
+    described, _ = system
+    here, there = Person(described, gateway, "auditor"), Person(described, gateway, "auditor")
+    assert here.call("POST", "/api/v1/auth/logout").status_code == 200
+    assert seconds_until_refused(here) < 1
+    assert there.call("GET", ELSEWHERE).status_code == 200, "the other device stays"
+
+
+@pytest.mark.slow
+async def test_a_rotation_of_keys_under_load_costs_nobody_a_401(
+    system: tuple[dict[str, Any], Path], gateway: httpx.Client
+) -> None:
+    """With the shortest lead that is allowed, a minute, in real time."""
+    described, run_dir = system
+    person = Person(described, gateway, "auditor")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AUTH_DATABASE_URL": described["database_urls"]["auth"],
+        "AUTH_SECRET_KEYS": (run_dir / "secrets" / "auth-key").read_text(),
+        "AUTH_KEY_LEAD_SECONDS": "60",
+    }
+    rotate = [sys.executable, "-m", "services.auth", "rotate-keys"]
+    await asyncio.to_thread(subprocess.run, rotate, env=environment, cwd=ROOT, check=True, timeout=60)
+    statuses, keys, end = set(), set(), time.monotonic() + 75
+    while time.monotonic() < end:
+        refreshed = await asyncio.to_thread(
+            person.http.post, "/api/v1/auth/refresh", json={"refresh_token": person.tokens["refresh_token"]}
+        )
+        assert refreshed.status_code == 200, refreshed.text
+        person.tokens = refreshed.json()
+        header = person.tokens["access_token"].partition(".")[0]
+        keys.add(json.loads(base64.urlsafe_b64decode(header + "=="))["kid"])
+        for path in (ELSEWHERE, "/api/v1/auth/me"):
+            statuses.add((await asyncio.to_thread(person.call, "GET", path)).status_code)
+        await asyncio.sleep(0.8)
+    assert statuses == {200}
+    assert len(keys) == 2, "the new key took over meanwhile"

@@ -1,0 +1,169 @@
+"""No state of an account shows in how long an answer takes."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from services.auth.app import create_app
+from services.auth.domain.hashing import HashCost, PasswordHasher
+from services.auth.domain.lockout import ThrottleRules
+from tests.auth.conftest import Auth, settings_for
+from tests.auth.test_consumers import free_port, mail_server
+from tests.support.asgi import calling
+
+ROOT = Path(__file__).parents[2]
+KNOWN, UNKNOWN, DISABLED, LOCKED = (f"{state}@example.com" for state in ("known", "nobody", "disabled", "locked"))
+STATES = (KNOWN, UNKNOWN, DISABLED, LOCKED)
+ROUNDS = 100
+
+Call = Callable[[str], Awaitable[object]]
+
+
+def mann_whitney(first: list[float], second: list[float]) -> float:
+    """Give the two-sided p of the hypothesis that both come from one distribution (normal, with ties)."""
+    n, m = len(first), len(second)
+    pooled = sorted([(value, 0) for value in first] + [(value, 1) for value in second])
+    rank_sum, ties, place = 0.0, 0.0, 0
+    for _, group in groupby(pooled, key=lambda pair: pair[0]):
+        members = [owner for _, owner in group]
+        rank = place + (len(members) + 1) / 2
+        rank_sum += rank * members.count(0)
+        ties += len(members) ** 3 - len(members)
+        place += len(members)
+    mean = n * m / 2
+    variance = n * m / 12 * ((n + m + 1) - ties / ((n + m) * (n + m - 1)))
+    z = (abs(rank_sum - n * (n + 1) / 2 - mean) - 0.5) / math.sqrt(variance)
+    return math.erfc(max(z, 0) / math.sqrt(2))
+
+
+def test_the_statistic_tells_a_shift_of_half_a_deviation_from_none() -> None:
+    source = random.Random(7)
+    same = [[source.gauss(10, 1) for _ in range(200)] for _ in range(2)]
+    shifted = [value + 0.5 for value in same[1]]
+    assert mann_whitney(*same) > 0.05
+    assert mann_whitney(same[0], shifted) < 0.001
+    assert mann_whitney([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) > 0.9
+
+
+async def measured(call: Call, rounds: int) -> dict[str, list[float]]:
+    """Time the call for every state, in a new order each round, so that none always follows another."""
+    times: dict[str, list[float]] = {state: [] for state in STATES}
+    for _ in range(rounds):
+        for state in random.sample(STATES, len(STATES)):
+            started = time.perf_counter()
+            await call(state)
+            times[state].append(time.perf_counter() - started)
+    return times
+
+
+async def assert_alike(call: Call, rounds: int) -> None:
+    """Compare every state with the known account; one odd measurement may be repeated, a difference shows twice."""
+    await measured(call, 10)
+    for attempt in (1, 2):
+        times = await measured(call, rounds)
+        chances = {state: mann_whitney(times[KNOWN], times[state]) for state in STATES if state != KNOWN}
+        medians = {state: round(median(values) * 1_000, 3) for state, values in times.items()}
+        if min(chances.values()) > 0.01:
+            return
+        assert attempt == 1, f"p = {chances}, medians in ms = {medians}"
+
+
+async def populated(auth: Auth) -> None:
+    await auth.add(KNOWN, "Admin")
+    await auth.add(DISABLED, "Admin", is_active=False)
+    await auth.add(LOCKED, "Admin")
+    for _ in range(10):
+        await auth.login(LOCKED, "wrong password")
+
+
+@contextmanager
+def worker(auth: Auth, amqp_url: str, **environment: str) -> Iterator[None]:
+    """Run the worker as a process of its own."""
+    known = {
+        "PATH": os.environ["PATH"],
+        "AUTH_DATABASE_URL": auth.fresh.url,
+        "AMQP_URL": amqp_url,
+        "AUTH_WORKER_PORT": str(free_port()),
+        "LOG_LEVEL": "ERROR",
+    }
+    command = [sys.executable, "-m", "services.auth", "worker"]
+    process = subprocess.Popen(command, cwd=ROOT, env=known | environment, stdout=subprocess.DEVNULL)
+    try:
+        time.sleep(2)
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mail", ["log", "down", "slow"])
+async def test_asking_for_a_reset_takes_the_same_time_for_everybody(
+    auth: Auth, broker: str, tmp_path: Path, mail: str
+) -> None:
+    """400 requests in random order; the worker works beside, and its mail server is away or takes 5 s a letter."""
+    await populated(auth)
+    port = free_port()
+    smtp = {"AUTH_RESET_DELIVERY": "smtp", "AUTH_SMTP_URL": f"smtp://127.0.0.1:{port}"}
+
+    async def ask(email: str) -> None:
+        answer = await auth.post("/request-password-reset", {"email": email})
+        assert answer.status_code == 200
+
+    with ExitStack() as stack:
+        if mail == "slow":
+            stack.enter_context(mail_server(port, tmp_path / "letters", "--slow", "5"))
+        stack.enter_context(worker(auth, broker, **({} if mail == "log" else smtp)))
+        await assert_alike(ask, ROUNDS)
+    contents = {answer.content for answer in auth.answers if answer.request.url.path.endswith("request-password-reset")}
+    assert len(contents) == 1, "byte-equal"
+
+
+@pytest.mark.slow
+async def test_a_refused_sign_in_takes_the_same_time_for_everybody(auth: Auth) -> None:
+    """With the real cost of the hash."""
+    # So many failures are free here that only the account called locked is paused.
+    rules = replace(auth.context.rules, sign_ins=ThrottleRules(free_failures=1_000_000))
+    context = replace(auth.context, hasher=PasswordHasher(HashCost(), threads=2), rules=rules)
+    await populated(replace(auth, context=context))
+    await auth.execute("UPDATE throttles SET paused_until = now() + interval '1 hour'")
+    async with calling(create_app(settings_for(auth.fresh), context)) as client:
+        real = replace(auth, client=client, context=context)
+
+        async def sign_in(email: str) -> None:
+            answer = await real.login(email, "wrong password")
+            assert answer.status_code == 401
+
+        await assert_alike(sign_in, 60)
+
+
+@pytest.mark.slow
+async def test_every_bad_reset_token_takes_the_same_time(auth: Auth) -> None:
+    await populated(auth)
+    used = await auth.reset_token(KNOWN)
+    superseded = await auth.reset_token(DISABLED)
+    await auth.reset_token(DISABLED)
+    await auth.post("/reset-password", {"token": used, "new_password": "otter lantern quiver mosaic 2"})
+    access = await auth.token_of(KNOWN, "otter lantern quiver mosaic 2")
+    tokens = dict(zip(STATES, (used, used[:-4] + "AAAA", superseded, access), strict=True))
+
+    async def reset(state: str) -> None:
+        body = {"token": tokens[state], "new_password": "otter lantern quiver mosaic 3"}
+        assert (await auth.post("/reset-password", body)).status_code == 400
+
+    times = await measured(reset, 50)
+    fastest, slowest = (pick(median(values) for values in times.values()) for pick in (min, max))
+    assert slowest - fastest < 0.003, {state: median(values) for state, values in times.items()}
