@@ -1,0 +1,369 @@
+"""Syncing referrals: asking for it, and going through the pages, each of which is one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from services.referrals.commands.connection import SERVICE, Access, get_credential, require_sign_in
+from services.referrals.domain.failures import (
+    AccessDenied,
+    NextLinkRefused,
+    PartnerCenterDisabled,
+    PartnerCenterNotConfigured,
+    PartnerCenterThrottled,
+    QueryRefused,
+    SignInRequired,
+    SyncOvertaken,
+    SyncStuck,
+    TokenCacheInvalid,
+    TokenCacheKeyMismatch,
+    TokenRefused,
+)
+from services.referrals.domain.referrals import MalformedError, Referral, newest_of_each, parse_referral
+from services.referrals.domain.syncs import Counts, Listing, Mode, Sync, SyncState
+from services.referrals.partner_center import Page, PartnerCenter, ReadAhead
+from services.referrals.store import connections as connection_store
+from services.referrals.store import referrals as referral_store
+from services.referrals.store import syncs as store
+from shared import audit, outbox
+from shared.db import Connection, Database, DatabaseUnavailable
+from shared.errors import Failure, Unavailable
+from shared.events import (
+    Event,
+    ReferralChanged,
+    ReferralReceived,
+    ReferralsAudit,
+    ReferralSyncCompleted,
+    ReferralSyncFailed,
+    ReferralSyncRequested,
+)
+from shared.events.audit import Actor, Target
+from shared.identifiers import uuid7
+from shared.identity import Principal
+
+log = logging.getLogger(__name__)
+
+# What no further attempt cures; the task ends and says why.
+_FINAL: Final = (
+    AccessDenied,
+    NextLinkRefused,
+    QueryRefused,
+    TokenCacheKeyMismatch,
+    TokenCacheInvalid,
+    PartnerCenterNotConfigured,
+)
+# Longer than every wait inside one attempt; beyond it the message must have been lost with a dead letter or a queue.
+_STALLED_SECONDS: Final = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRules:
+    """How often and how far back."""
+
+    is_enabled: bool
+    interval: timedelta
+    overlap: timedelta
+    sweep_interval: timedelta
+    quoted_dates: bool
+
+
+async def request_sync(
+    conn: Connection, rules: SyncRules, *, mode: Mode, asked_by: Principal | Actor
+) -> tuple[Sync, bool]:
+    """Queue a sync, or give the one that is queued or running and False."""
+    if not rules.is_enabled:
+        raise PartnerCenterDisabled
+    actor = audit.actor_of(asked_by) if isinstance(asked_by, Principal) else asked_by
+    while True:
+        sync = await store.insert_sync(conn, uuid7(), mode, actor)
+        if sync is not None:
+            await outbox.add(conn, ReferralSyncRequested(task_id=sync.task_id, mode=mode))
+            await _record(conn, sync, actor, "requested")
+            return sync, True
+        if sync := await store.find_open_sync(conn):
+            return sync, False
+
+
+async def request_due_sync(database: Database, rules: SyncRules) -> None:
+    """Ask for a sync when the interval is over, and again for one whose message was lost."""
+    if not rules.is_enabled:
+        return
+    async with database.transaction() as conn:
+        if stalled := await store.find_stalled_sync(conn, _STALLED_SECONDS):
+            log.warning("partner_center_sync_revived task_id=%s", stalled.task_id)
+            await outbox.add(conn, ReferralSyncRequested(task_id=stalled.task_id, mode=stalled.mode))
+            return
+        connection = await connection_store.find_connection(conn)
+        if connection is None or connection.refused_because is not None:
+            return  # without a sign-in there is nothing to try; that one is needed has been told
+        last = await store.find_last_request(conn)
+        if datetime.now(UTC) - max(last or connection.connected_at, connection.connected_at) >= rules.interval:
+            await request_sync(conn, rules, mode="incremental", asked_by=SERVICE)
+
+
+async def run_sync(access: Access, partner_center: PartnerCenter, rules: SyncRules, task_id: UUID) -> None:
+    """Carry a sync out, from the page where another worker left it; raises Unavailable to be called again later."""
+    sync = await _take_up(access, rules, task_id)
+    if sync is None:
+        return
+    pages = ReadAhead(partner_center)
+    try:
+        is_done = False
+        while not is_done:
+            sync, page = await _fetch_page(access, partner_center, pages, rules, sync)
+            sync, is_done = await _store_page(access.database, sync, page)
+        await _succeed(access.database, sync)
+    except SignInRequired as error:
+        log.warning("partner_center_sync_skipped reason=sign_in_required task_id=%s", task_id)
+        await _end(access.database, sync, SyncState.SIGN_IN_REQUIRED, error)
+    except _FINAL as error:
+        await _end(access.database, sync, SyncState.FAILED, error)
+    except DatabaseUnavailable:
+        raise  # the consumer waits for it and calls again
+    except Unavailable as error:
+        if sync.is_worn_out:
+            await _end(access.database, sync, SyncState.FAILED, error)
+            return
+        await _wait(access.database, sync, error)
+        raise
+    finally:
+        await pages.close()
+
+
+async def _take_up(access: Access, rules: SyncRules, task_id: UUID) -> Sync | None:
+    now = datetime.now(UTC)
+    async with access.database.transaction() as conn:
+        sync = await store.lock_sync(conn, task_id)
+        if not sync.state.is_open:
+            return None
+        pause = (sync.wait_until - now).total_seconds() if sync.wait_until else 0.0
+        is_first = sync.state is SyncState.QUEUED
+        was_worn_out = sync.is_worn_out
+        sync = sync.take_up(now)
+        await store.save_sync(conn, sync)
+    log.info("partner_center_sync_task_started task_id=%s pages_done=%d", task_id, sync.pages)
+    if not rules.is_enabled:
+        log.warning("partner_center_sync_skipped reason=disabled task_id=%s", task_id)
+        await _end(access.database, sync, SyncState.FAILED, PartnerCenterDisabled())
+        return None
+    if was_worn_out:
+        # An error that nobody foresaw, or a worker that dies at this page again and again.
+        await _end(access.database, sync, SyncState.FAILED, SyncStuck())
+        return None
+    if pause > 0:
+        await asyncio.sleep(pause)
+    if is_first:
+        log.info("partner_center_sync_started mode=%s task_id=%s", sync.mode, task_id)
+    return sync
+
+
+async def _fetch_page(
+    access: Access, partner_center: PartnerCenter, pages: ReadAhead, rules: SyncRules, sync: Sync
+) -> tuple[Sync, Page]:
+    """Fetch the next page; a refused query is asked in the next simpler way, a refused token is renewed once."""
+    credential = await get_credential(access)
+    if sync.account_id != credential.account.home_account_id:
+        # At the start; or in the middle, when somebody else has signed in: they may see other referrals, and a listing
+        # that is half of each would mark the wrong ones as missing.
+        sync = await _plan(access.database, rules, sync, credential.account.home_account_id)
+    renewed = False
+    while True:
+        target = sync.next_target or _first_target(partner_center, rules, sync)
+        try:
+            return sync, await pages.get_page(target, credential.token.access_token)
+        except TokenRefused as error:
+            if renewed or error.kind != "expired":
+                await require_sign_in(access, error.message)
+                raise SignInRequired(error.message) from error
+            credential = await get_credential(access, refused=credential.token)
+            renewed = True
+        except QueryRefused:
+            simpler = sync.fall_back()
+            if simpler is None:
+                raise
+            log.warning("partner_center_query_refused listing=%s next=%s", sync.listing, simpler.listing)
+            sync = simpler
+
+
+async def _plan(database: Database, rules: SyncRules, sync: Sync, account_id: str) -> Sync:
+    """Decide how to ask: for changes since the watermark of this account, or for everything."""
+    now = datetime.now(UTC)
+    async with database.transaction() as conn:
+        await referral_store.delete_sightings(conn, sync.task_id)
+        watermark = await store.find_watermark(conn, account_id)
+        last_sweep = await store.find_last_sweep(conn, account_id)
+    is_sweep_due = last_sweep is None or now - last_sweep >= rules.sweep_interval
+    if sync.mode == "full" or watermark is None or is_sweep_due:
+        return sync.list_by(Listing.EVERYTHING, since=None, account_id=account_id)
+    # A time in the future, a slip of somebody's clock, must not hide the changes until then.
+    since = min(watermark, now) - rules.overlap
+    return sync.list_by(Listing.FILTERED, since=since, account_id=account_id)
+
+
+def _first_target(partner_center: PartnerCenter, rules: SyncRules, sync: Sync) -> str:
+    if sync.listing is Listing.FILTERED and sync.since is not None:
+        moment = sync.since.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        value = f"'{moment}'" if rules.quoted_dates else moment
+        # `ge`, never `gt`: the stored time is cut to microseconds and so lies before the true one.
+        return partner_center.first_target(filtered_by=f"updatedDateTime ge {value}", ordered_by="updatedDateTime asc")
+    if sync.listing is Listing.DESCENDING:
+        return partner_center.first_target(ordered_by="updatedDateTime desc")
+    return partner_center.first_target(ordered_by="createdDateTime asc")
+
+
+async def _store_page(database: Database, sync: Sync, page: Page) -> tuple[Sync, bool]:
+    """Store a page and the position behind it in one transaction: whoever dies, no page is lost or counted twice."""
+    referrals, rejected = _read(page.items)
+    newest = max(referrals, key=lambda referral: referral.updated_at, default=None)
+    async with database.transaction() as conn:
+        known = await store.lock_sync(conn, sync.task_id)
+        if known.pages != sync.pages or not known.state.is_open:
+            raise SyncOvertaken
+        created, updated, seen = await _store_referrals(conn, newest_of_each(referrals))
+        await referral_store.insert_rejected(conn, sync.task_id, sync.pages + 1, rejected)
+        if sync.listing is Listing.EVERYTHING:
+            await referral_store.insert_sightings(conn, sync.task_id, seen)
+        found = Counts(
+            fetched=len(page.items),
+            created=created,
+            updated=updated,
+            unchanged=len(referrals) - created - updated,
+            rejected=len(rejected),
+        )
+        is_done = sync.is_done_after(referrals, page.next_target)
+        sync = sync.turn_page(found, newest=newest, next_target=page.next_target)
+        await store.save_sync(conn, sync)
+    return sync, is_done
+
+
+def _read(items: list[Any]) -> tuple[list[Referral], list[tuple[int, str, str]]]:
+    """Part the referrals of a page from what is none."""
+    referrals, rejected = [], []
+    for position, item in enumerate(items):
+        try:
+            referrals.append(parse_referral(item))
+        except MalformedError as error:
+            log.warning("partner_center_referral_rejected position=%d reason=%s", position, error)
+            rejected.append((position, str(error), json.dumps(item)))
+    return referrals, rejected
+
+
+async def _store_referrals(conn: Connection, referrals: list[Referral]) -> tuple[int, int, list[str]]:
+    """Insert, update or leave alone; gives how many were created and updated, and which were known before."""
+    ids = [referral.referral_id for referral in referrals]
+    known = await referral_store.lock_referrals(conn, ids)
+    created = [referral for referral in referrals if referral.referral_id not in known]
+    updated, events, statuses = [], [_received(referral) for referral in created], list(created)
+    for referral in referrals:
+        row = known.get(referral.referral_id)
+        if row is None or row["digest"] == referral.digest or referral.updated_at < row["updated_at"]:
+            continue
+        updated.append(referral)
+        changes = referral_store.changes_between(row, referral)
+        events.append(_changed(referral, changes))
+        if changes.keys() & {"status", "substatus"}:
+            statuses.append(referral)
+    await referral_store.save_referrals(conn, created + updated)
+    await referral_store.insert_statuses(conn, statuses)
+    await referral_store.note_seen(conn, list(known))
+    await outbox.add_many(conn, events)
+    return len(created), len(updated), list(known)
+
+
+def _received(referral: Referral) -> Event:
+    return ReferralReceived(
+        referral_id=referral.referral_id,
+        status=referral.status,
+        substatus=referral.substatus,
+        referral_type=referral.referral_type,
+        company_name=referral.company_name,
+        country=referral.country,
+        updated_at=referral.updated_at,
+    )
+
+
+def _changed(referral: Referral, changes: dict[str, tuple[Any, Any]]) -> Event:
+    return ReferralChanged(referral_id=referral.referral_id, changes=changes, updated_at=referral.updated_at)
+
+
+async def _succeed(database: Database, sync: Sync) -> None:
+    counts = sync.counts
+    log.info("partner_center_referrals_fetched count=%d", counts.fetched)
+    async with database.transaction() as conn:
+        known = await store.lock_sync(conn, sync.task_id)
+        if not known.state.is_open:
+            raise SyncOvertaken
+        missing = await referral_store.mark_missing(conn, sync.task_id) if sync.listing is Listing.EVERYTHING else 0
+        await referral_store.delete_sightings(conn, sync.task_id)
+        await store.save_sync(conn, sync.finish(SyncState.SUCCEEDED, datetime.now(UTC)))
+        await outbox.add(
+            conn,
+            ReferralSyncCompleted(
+                task_id=sync.task_id,
+                fetched=counts.fetched,
+                created=counts.created,
+                updated=counts.updated,
+                unchanged=counts.unchanged,
+                rejected=counts.rejected,
+            ),
+        )
+        await _record(conn, sync, await store.asked_by(conn, sync.task_id), "completed")
+    if missing:
+        log.warning("partner_center_referrals_missing count=%d", missing)
+    _log_summary(sync, "succeeded")
+
+
+async def _end(database: Database, sync: Sync, state: SyncState, error: Failure) -> None:
+    async with database.transaction() as conn:
+        known = await store.lock_sync(conn, sync.task_id)
+        if not known.state.is_open:
+            return
+        sync = sync.finish(state, datetime.now(UTC), code=error.code, error=error.message)
+        await referral_store.delete_sightings(conn, sync.task_id)
+        await store.save_sync(conn, sync)
+        await outbox.add(conn, ReferralSyncFailed(task_id=sync.task_id, error=f"{error.code}: {error.message}"))
+        actor = await store.asked_by(conn, sync.task_id)
+        await _record(conn, sync, actor, state.value, outcome="failure", reason=error.message, severity="warning")
+    log.error("partner_center_sync_failed task_id=%s code=%s error=%s", sync.task_id, error.code, error.message)
+    _log_summary(sync, state.value)
+
+
+async def _wait(database: Database, sync: Sync, error: Unavailable) -> None:
+    """Note why the sync waits, and until when, if Microsoft said so."""
+    until = None
+    if isinstance(error, PartnerCenterThrottled) and error.retry_after:
+        until = datetime.now(UTC) + timedelta(seconds=error.retry_after)
+    async with database.transaction() as conn:
+        known = await store.lock_sync(conn, sync.task_id)
+        await store.save_sync(conn, replace(known, wait_until=until, error_code=error.code, error=error.message))
+    log.warning("partner_center_sync_waits task_id=%s reason=%s", sync.task_id, error.message)
+
+
+def _log_summary(sync: Sync, state: str) -> None:
+    counts = sync.counts
+    log.info(
+        "partner_center_sync_summary total_referrals=%d success_count=%d failure_count=%d skipped_count=%d",
+        counts.fetched,
+        counts.created + counts.updated,
+        counts.rejected,
+        counts.unchanged,
+    )
+    log.info("partner_center_sync_task_completed task_id=%s state=%s", sync.task_id, state)
+
+
+async def _record(conn: Connection, sync: Sync, actor: Actor, what: str, **more: Any) -> None:
+    await audit.record(
+        conn,
+        ReferralsAudit,
+        action=f"partner_center.sync.{what}",
+        actor=actor,
+        target=Target(kind="sync", id=str(sync.task_id)),
+        details={"mode": sync.mode, "fetched": sync.counts.fetched},
+        **more,
+    )

@@ -1,0 +1,180 @@
+"""What a referral is: read from what Microsoft sends, tolerant to all that may come (facts 1.3)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Addresses at these say nothing about the company.
+_FREE_MAIL: Final = frozenset(
+    {"gmail.com", "googlemail.com", "hotmail.com", "live.com", "outlook.com", "yahoo.com", "icloud.com"}
+)
+_LONGEST_ID: Final = 200
+# An escaped NUL, but not an escaped backslash before the letters u0000.
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+# What `changes` of ReferralChanged and the comparison look at.
+PROMOTED: Final = (
+    "engagement_id",
+    "name",
+    "referral_type",
+    "direction",
+    "qualification",
+    "category",
+    "status",
+    "substatus",
+    "status_reason",
+    "company_name",
+    "domain",
+    "country",
+    "deal_value",
+    "currency",
+)
+
+
+class MalformedError(ValueError):
+    """An item of the API that is no referral; the text is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Referral:
+    """A referral with its promoted columns; whatever else Microsoft sends stays in `raw`."""
+
+    referral_id: str
+    engagement_id: str | None
+    name: str | None
+    referral_type: str | None
+    direction: str | None
+    qualification: str | None
+    category: str | None
+    status: str | None
+    substatus: str | None
+    status_reason: str | None
+    company_name: str | None
+    domain: str | None
+    country: str | None
+    deal_value: Decimal | None
+    currency: str | None
+    created_at: datetime | None
+    updated_at: datetime
+    updated_raw: str
+    raw: str = field(repr=False)
+    digest: bytes = field(repr=False)
+
+
+def parse_referral(item: Any) -> Referral:
+    """Read one item, tolerant to unknown fields and values; raises MalformedError with the reason."""
+    if not isinstance(item, dict):
+        raise MalformedError(f"expected an object, found {type(item).__name__}")
+    referral_id = item.get("id")
+    if not isinstance(referral_id, str) or not 0 < len(referral_id) <= _LONGEST_ID:
+        raise MalformedError("id is missing or no text")
+    updated_raw = item.get("updatedDateTime")
+    updated_at = parse_moment(updated_raw)
+    if updated_at is None or not isinstance(updated_raw, str):
+        raise MalformedError("updatedDateTime is missing or no time")
+    raw = _as_json(item)
+    customer, details = _object(item, "customerProfile"), _object(item, "details")
+    return Referral(
+        referral_id=referral_id,
+        engagement_id=_text(item, "engagementId"),
+        name=_text(item, "name"),
+        referral_type=_text(item, "type"),  # the docs' tables say ReferralType; on the wire it is `type`
+        direction=_text(item, "direction"),
+        qualification=_text(item, "qualification"),
+        category=_category(item),
+        status=_text(item, "status"),
+        substatus=_text(item, "substatus"),
+        status_reason=_text(item, "statusReason"),
+        company_name=_text(customer, "name"),
+        domain=_domain(customer),
+        country=_text(_object(customer, "address"), "country"),
+        deal_value=_amount(details.get("dealValue")),
+        currency=_text(details, "currency"),
+        created_at=parse_moment(item.get("createdDateTime")),
+        updated_at=updated_at,
+        updated_raw=updated_raw,
+        raw=raw,
+        digest=hashlib.sha256(raw.encode()).digest(),
+    )
+
+
+def parse_moment(text: Any) -> datetime | None:
+    """Read a time of up to 7 fractional digits; what lies beyond microseconds is cut off, never rounded up."""
+    if not isinstance(text, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def newest_of_each(referrals: Iterable[Referral]) -> list[Referral]:
+    """Keep the newest of each id, sorted by id: a page may hold one twice, and rows are always locked in one order."""
+    newest: dict[str, Referral] = {}
+    for referral in referrals:
+        known = newest.get(referral.referral_id)
+        if known is None or referral.updated_at >= known.updated_at:
+            newest[referral.referral_id] = referral
+    return [newest[referral_id] for referral_id in sorted(newest)]
+
+
+def _as_json(item: dict[str, Any]) -> str:
+    """Give the item as JSON that PostgreSQL can keep, keys sorted so that the same content has the same digest."""
+    try:
+        raw = orjson.dumps(item, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError as error:  # a lone surrogate, an integer beyond 64 bits
+        raise MalformedError(f"cannot be stored: {error}") from None
+    if "\\u0000" in raw and _NUL.search(raw):  # the plain search first: it is a hundred times faster
+        raise MalformedError("holds a NUL character, which PostgreSQL cannot keep")
+    return raw
+
+
+def _category(item: dict[str, Any]) -> str | None:
+    """Derive the kind of lead, as Microsoft's introduction defines it: it is in no field of its own."""
+    kind, qualification = item.get("type"), item.get("qualification")
+    inviter = _object(_object(item, "inviteContext"), "invitedBy").get("organizationId")
+    by_microsoft = inviter in {"msft", None}
+    if kind == "Independent" and qualification == "Direct" and by_microsoft:
+        return "marketplace_lead"
+    if kind == "Independent" and qualification in {"SalesQualified", "MarketingQualified"} and inviter == "msft":
+        return "qualified_lead"
+    if kind in {"Independent", "Shared"} and qualification in {"SalesQualified", "None", None} and not by_microsoft:
+        return "co_sell"
+    return None
+
+
+def _domain(customer: dict[str, Any]) -> str | None:
+    team = customer.get("team")
+    for member in team if isinstance(team, list) else []:
+        email = _text(member, "email") if isinstance(member, dict) else None
+        domain = email.rpartition("@")[2].strip().lower() if email and "@" in email else ""
+        if domain and domain not in _FREE_MAIL:
+            return domain
+    return None
+
+
+def _object(parent: dict[str, Any], key: str) -> dict[str, Any]:
+    value = parent.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(parent: dict[str, Any], key: str) -> str | None:
+    value = parent.get(key)
+    return value if isinstance(value, str) and value else None
+
+
+def _amount(value: Any) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    amount = Decimal(str(value))
+    return amount if amount.is_finite() else None

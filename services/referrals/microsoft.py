@@ -1,0 +1,256 @@
+"""Sign-in at Microsoft by device code, and tokens from the cache that it leaves (MSAL; facts 2).
+
+MSAL is blocking: each call runs in a thread and has a time limit on every request. Each call makes a new application
+object, because MSAL replays a 429, a 5xx or an `invalid_grant` from the old one's memory (measured: 60 s and more).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import msal
+import requests
+from msal.exceptions import MsalServiceError
+
+from services.referrals.domain.failures import (
+    MicrosoftUnavailable,
+    PartnerCenterNotConfigured,
+    SignInRefused,
+    SignInRequired,
+    TokenCacheInvalid,
+)
+from services.referrals.domain.sign_ins import Account
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Three requests at most happen while a row is locked; together they stay below the 30 s of idling that Postgres allows.
+_REQUEST_SECONDS: Final = 8
+# MSAL renews a token with less than 5 minutes left; the same limit here, so that the row is locked only for that.
+_COMFORTABLE_SECONDS: Final = 300
+_RETRYABLE: Final = frozenset({"temporarily_unavailable", "server_error", "service_unavailable"})
+_NETWORK: Final = (requests.RequestException, MsalServiceError)
+
+Flow = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCode:
+    """What a person needs to sign in, and the flow (secret) that any process can go on polling."""
+
+    flow: Flow = field(repr=False)
+    user_code: str = field(repr=False)
+    verification_uri: str
+    interval_seconds: float
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Nobody has decided yet; the flow may ask for a slower pace than before."""
+
+    flow: Flow = field(repr=False)
+    interval_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Somebody signed in; the token cache is a secret."""
+
+    account: Account
+    token_cache: str = field(repr=False)
+    token_expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An access token, and the changed token cache if it had to be renewed."""
+
+    access_token: str = field(repr=False)
+    expires_at: datetime
+    renewed_cache: str | None = field(repr=False, default=None)
+
+
+class Microsoft:
+    """The one public client application that we are at Microsoft."""
+
+    def __init__(self, *, authority: str, client_id: str | None, scope: str, ca_file: Path | None = None) -> None:
+        self._authority = authority
+        self._client_id = client_id
+        self._scopes = [scope]
+        self._ca_file = ca_file
+
+    async def begin_sign_in(self) -> DeviceCode:
+        """Ask for a device code; raises SignInRefused with Microsoft's reason in words."""
+        flow = await asyncio.to_thread(self._begin)
+        return DeviceCode(
+            flow=flow,
+            user_code=flow["user_code"],
+            verification_uri=flow["verification_uri"],
+            interval_seconds=float(flow["interval"]),
+            expires_at=datetime.fromtimestamp(flow["expires_at"], UTC),
+        )
+
+    async def poll_sign_in(self, flow: Flow) -> SignedIn | Pending:
+        """Ask once whether somebody has decided; raises SignInRefused, or MicrosoftUnavailable to ask again."""
+        return await asyncio.to_thread(self._poll, flow)
+
+    async def renew(self, token_cache: str, *, force: bool = False) -> Token:
+        """Give a token from the cache, renewed if need be; raises SignInRequired when a person must act."""
+        return await asyncio.to_thread(self._renew, token_cache, force=force)
+
+    def comfortable_token(self, token_cache: str) -> Token | None:
+        """Give the cached token if it has life enough left, without network or lock."""
+        cache = _open(token_cache)
+        query = {"client_id": self._client_id}
+        for entry in cache.search(cache.CredentialType.ACCESS_TOKEN, target=self._scopes, query=query):
+            expires_on = int(entry["expires_on"])
+            is_aging = int(entry.get("refresh_on", expires_on)) < time.time()
+            if expires_on - time.time() > _COMFORTABLE_SECONDS and not is_aging:
+                return Token(entry["secret"], datetime.fromtimestamp(expires_on, UTC))
+        return None
+
+    def account_of(self, token_cache: str) -> Account:
+        """Say whose tokens a cache holds; raises TokenCacheInvalid unless it is exactly one account's."""
+        cache = _open(token_cache)
+        found = list(cache.search(cache.CredentialType.ACCOUNT))
+        if len(found) != 1:
+            raise TokenCacheInvalid(f"The token cache holds {len(found)} accounts; exactly one is expected.")
+        _, _, home_tenant = str(found[0]["home_account_id"]).partition(".")
+        tenant = str(found[0].get("realm") or home_tenant)
+        return Account(found[0]["home_account_id"], found[0].get("username", ""), tenant)
+
+    def _begin(self) -> Flow:
+        with self._application(msal.SerializableTokenCache()) as application:
+            flow: Flow = application.initiate_device_flow(scopes=self._scopes)
+        if "user_code" not in flow:
+            raise _refusal(flow)
+        return flow
+
+    def _poll(self, flow: Flow) -> SignedIn | Pending:
+        cache = msal.SerializableTokenCache()
+        with self._application(cache) as application:
+            # `exit_condition` true at once: exactly one poll, no sleeping in the thread.
+            result = application.acquire_token_by_device_flow(flow, exit_condition=lambda _: True)
+        if "access_token" in result:
+            return self._signed_in(result, cache)
+        if result.get("error") in {"authorization_pending", "slow_down"}:
+            return Pending(flow, float(flow.get("interval", 5)))  # MSAL adds 5 s to it on slow_down
+        raise _refusal(result)
+
+    def _signed_in(self, result: dict[str, Any], cache: msal.SerializableTokenCache) -> SignedIn:
+        token_cache = cache.serialize()
+        try:
+            account = self.account_of(token_cache)
+        except TokenCacheInvalid as error:
+            # Without client_info and id_token MSAL knows no account, and no silent renewal would ever work.
+            raise SignInRefused("Microsoft did not say whose account it is. Try again.", error="no_account") from error
+        tenant = str(result.get("id_token_claims", {}).get("tid") or account.tenant_id)
+        expires_at = datetime.now(UTC) + timedelta(seconds=int(result["expires_in"]))
+        return SignedIn(Account(account.home_account_id, account.username, tenant), token_cache, expires_at)
+
+    def _renew(self, token_cache: str, *, force: bool) -> Token:
+        cache = _open(token_cache)
+        with self._application(cache) as application:
+            accounts = application.get_accounts()
+            result = application.acquire_token_silent_with_error(
+                self._scopes,
+                account=accounts[0] if accounts else None,
+                force_refresh=force,
+                # Without MsalServiceError a 5xx raises although an aging token is still good (measured).
+                http_exceptions=_NETWORK,
+            )
+        if result is None:
+            raise SignInRequired("The stored sign-in holds no token that could be renewed.")
+        if "access_token" not in result:
+            if result.get("error") in _RETRYABLE:
+                raise MicrosoftUnavailable(_first_line(result))
+            raise SignInRequired(_in_words(result))
+        return Token(
+            result["access_token"],
+            datetime.now(UTC) + timedelta(seconds=int(result["expires_in"])),
+            cache.serialize() if cache.has_state_changed else None,
+        )
+
+    @contextmanager
+    def _application(self, cache: msal.SerializableTokenCache) -> Iterator[msal.PublicClientApplication]:
+        """Lend a new application; what it raises when Microsoft is away becomes one error that may be tried again."""
+        if self._client_id is None:
+            raise PartnerCenterNotConfigured
+        with requests.Session() as session:
+            # REQUESTS_CA_BUNDLE in the environment would silently beat `verify` (measured).
+            session.trust_env = False
+            session.verify = str(self._ca_file) if self._ca_file else True
+            session.request = functools.partial(session.request, timeout=_REQUEST_SECONDS)  # type: ignore[method-assign]
+            try:
+                # Without instance discovery, MSAL asks no host but the authority.
+                yield msal.PublicClientApplication(
+                    self._client_id,
+                    authority=self._authority,
+                    instance_discovery=False,
+                    http_client=session,
+                    token_cache=cache,
+                )
+            except (*_NETWORK, ValueError, KeyError, RuntimeError) as error:
+                # MSAL: ValueError when discovery does not answer, KeyError and RuntimeError on half an answer.
+                raise MicrosoftUnavailable(f"Microsoft's sign-in did not answer ({type(error).__name__}).") from error
+
+
+def _open(token_cache: str) -> msal.SerializableTokenCache:
+    # MSAL takes "[]" and crashes later (measured), so the shape is checked here.
+    try:
+        content = json.loads(token_cache)
+    except ValueError as error:
+        raise TokenCacheInvalid("The token cache is not JSON.") from error
+    if not isinstance(content, dict):
+        raise TokenCacheInvalid("The token cache is not a JSON object.")
+    cache = msal.SerializableTokenCache()
+    cache.deserialize(token_cache)
+    return cache
+
+
+# What Microsoft's numbers mean to an operator. The docs warn not to branch on them; they only choose the words.
+_CURES: Final = {
+    50076: "Microsoft asks for a second factor: sign in again and complete it.",
+    50079: "The account must enrol a second factor at Microsoft, then sign in again.",
+    50097: "A Conditional Access policy wants a known device: ask to be excluded from it.",
+    53003: "A Conditional Access policy blocks device codes: ask to be excluded from it.",
+    65001: "The application lacks consent: a tenant administrator must grant it.",
+    70043: "The sign-in frequency policy ended the session: sign in again.",
+    70016: "Nobody has entered the code yet.",
+    700016: "No such application in this tenant: check HUNTER_PARTNER_CENTER_CLIENT_ID and the tenant.",
+    700082: "The sign-in expired because it was not used for too long: sign in again.",
+    50173: "The sign-in was revoked (for example by a changed password): sign in again.",
+    90002: "No such tenant: check HUNTER_PARTNER_CENTER_TENANT_ID.",
+    7000218: "Set 'Allow public client flows' to Yes in the application's registration.",
+}
+_STATES: Final = {
+    "authorization_declined": ("declined", "The person declined the sign-in. Ask for a new code."),
+    "expired_token": ("expired", "The code expired before anybody entered it. Ask for a new code."),
+    "bad_verification_code": ("failed", "The code was used already or is unknown. Ask for a new code."),
+}
+
+
+def _refusal(result: dict[str, Any]) -> SignInRefused:
+    error = str(result.get("error", "unknown"))
+    state, words = _STATES.get(error, ("failed", None))
+    return SignInRefused(words or _in_words(result), state=state, error=error)
+
+
+def _in_words(result: dict[str, Any]) -> str:
+    codes = [code for code in result.get("error_codes") or [] if isinstance(code, int)]
+    cures = [_CURES[code] for code in codes if code in _CURES]
+    return f"{' '.join(cures)} Microsoft says: {_first_line(result)}".strip()
+
+
+def _first_line(result: dict[str, Any]) -> str:
+    lines = str(result.get("error_description") or result.get("error") or "no reason").splitlines()
+    return lines[0][:300] if lines else "no reason"

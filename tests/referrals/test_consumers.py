@@ -1,0 +1,110 @@
+"""A sync over a real RabbitMQ: asked for, relayed, consumed, repeated."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from services.referrals.commands import sync
+from services.referrals.consumers import HANDLERS
+from services.referrals.context import Context
+from services.referrals.store import syncs as store
+from shared import topology
+from shared.events import ReferralSyncRequested, encode
+from shared.worker import Work
+from tests.support.eventually import eventually
+from tests.support.messages import depth, publishing, to_queue
+from tests.support.microsoft import SandboxMicrosoft
+from tests.support.referrals import ADMIN, connect
+from tests.support.running import running
+
+WORK = Work(topology.REFERRALS_SYNC, HANDLERS)
+
+
+async def ask(context: Context) -> UUID:
+    async with context.database.transaction() as conn:
+        task, _ = await sync.request_sync(conn, context.rules, mode="incremental", asked_by=ADMIN)
+    return task.task_id
+
+
+async def state_of(context: Context, task_id: UUID) -> str:
+    async with context.database.connection() as conn:
+        return str((await store.get_sync(conn, task_id)).state)
+
+
+async def value(context: Context, query: str) -> Any:
+    async with context.database.connection() as conn:
+        return await conn.fetchval(query)
+
+
+async def test_a_sync_that_was_asked_for_is_carried_out_by_a_worker(
+    context: Context, sandbox: SandboxMicrosoft, broker: str
+) -> None:
+    await connect(context, sandbox)
+    task_id = await ask(context)
+    async with running(context.database, broker, context=context, work=[WORK]):
+
+        async def is_done() -> bool:
+            return await state_of(context, task_id) == "succeeded"
+
+        await eventually(is_done)
+        # 250 referrals and the events around them are all confirmed by the broker in the end.
+        await eventually(lambda: value(context, "SELECT NOT EXISTS (SELECT FROM outbox)"))
+    assert await value(context, "SELECT count(*) FROM partner_center_referrals") == 250
+    assert await depth(broker, "referrals.sync") == 0
+
+
+async def test_a_message_that_is_delivered_ten_times_has_one_effect(
+    context: Context, sandbox: SandboxMicrosoft, broker: str
+) -> None:
+    await connect(context, sandbox)
+    task_id = await ask(context)
+    _, body = encode(ReferralSyncRequested(task_id=task_id, mode="incremental"))
+    async with publishing(broker) as publisher:
+        for _ in range(10):
+            await publisher.publish_one(to_queue("referrals.sync", body))
+    async with running(context.database, broker, context=context, work=[WORK], relay=False):
+
+        async def is_drained() -> bool:
+            return await state_of(context, task_id) == "succeeded" and await depth(broker, "referrals.sync") == 0
+
+        await eventually(is_drained)
+    assert await value(context, "SELECT fetched FROM referral_syncs") == 250
+    received = "SELECT count(*) FROM outbox WHERE routing_key = 'referrals.referral.received.v1'"
+    assert await value(context, received) == 250
+    assert sandbox.state()["pages"] == [1, 2, 3]
+
+
+async def test_a_request_for_an_unknown_task_is_tried_again_later_and_blocks_nobody(
+    context: Context, sandbox: SandboxMicrosoft, broker: str
+) -> None:
+    await connect(context, sandbox)
+    _, body = encode(ReferralSyncRequested(task_id=UUID(int=7), mode="incremental"))
+    async with publishing(broker) as publisher:
+        await publisher.publish_one(to_queue("referrals.sync", body))
+    task_id = await ask(context)
+    async with running(context.database, broker, context=context, work=[WORK]):
+
+        async def is_done() -> bool:
+            return await state_of(context, task_id) == "succeeded"
+
+        await eventually(is_done)
+        await eventually(lambda: depth(broker, "referrals.retry.5s"))
+
+
+@pytest.mark.parametrize("page", [1, 2, 3])
+async def test_a_fault_at_any_page_is_retried_over_the_ladder_and_resumed(
+    context: Context, sandbox: SandboxMicrosoft, broker: str, page: int
+) -> None:
+    await connect(context, sandbox)
+    sandbox.turn(api_faults=[{"kind": "server_error", "page": page, "times": 6}])
+    task_id = await ask(context)
+    async with running(context.database, broker, context=context, work=[WORK]):
+
+        async def is_done() -> bool:
+            return await state_of(context, task_id) == "succeeded"
+
+        await eventually(is_done, within=30)
+    assert sandbox.state()["pages"] == [1, 2, 3]

@@ -1,0 +1,83 @@
+"""Every command of the runbook is run, and prints what the runbook says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from services.referrals.context import Context
+from services.referrals.settings import DEVELOPMENT_KEYS
+from tests.support.microsoft import SandboxMicrosoft
+from tests.support.referrals import a_worker, another_key, connect, run_command
+
+RUNBOOK = Path(__file__).parents[2] / "docs" / "runbooks" / "partner-center-sign-in.md"
+PREFIX = "python -m services.referrals "
+FOREIGN = {"username": "guest@other.example", "tenant_id": "11111111-2222-4333-8444-555555555555"}
+REVOKED = {"identity_faults": [{"endpoint": "token", "grant": "refresh_token", "times": 9}]}
+
+
+class Situation(NamedTuple):
+    """What a section of the runbook presumes."""
+
+    signed_in: bool = False
+    knobs: dict[str, Any] = {}
+    environment: dict[str, str] = {}
+
+
+SITUATIONS = {
+    "First time": Situation(),
+    "Is it working?": Situation(signed_in=True),
+    "Reset": Situation(signed_in=True),
+    "Another key": Situation(
+        signed_in=True, environment={"HUNTER_PARTNER_CENTER_TOKEN_CACHE_KEYS": f"{another_key()},{DEVELOPMENT_KEYS}"}
+    ),
+    "The key is lost": Situation(signed_in=True, environment={"HUNTER_PARTNER_CENTER_TOKEN_CACHE_KEYS": another_key()}),
+    "Wrong tenant": Situation(knobs={"account": FOREIGN}),
+    "Blocked by Conditional Access": Situation(knobs={"conditional_access_block": True, "device_code_expires_in": 2}),
+    "Second factor missing": Situation(signed_in=True, knobs={"with_mfa": False}),
+    "Revoked": Situation(signed_in=True, knobs={"access_token_expires_in": 100, **REVOKED}),
+    "Switched off": Situation(environment={"HUNTER_PARTNER_CENTER_ENABLED": "false"}),
+}
+
+
+def sections() -> dict[str, list[tuple[str, str]]]:
+    """Read the commands of each section and what each prints."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for section in RUNBOOK.read_text().split("\n## ")[1:]:
+        title, _, body = section.partition("\n")
+        found[title] = [pair for block in re.findall(r"```console\n(.*?)```", body, re.DOTALL) for pair in steps(block)]
+    return {title: commands for title, commands in found.items() if commands}
+
+
+def steps(block: str) -> Iterator[tuple[str, str]]:
+    for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        line, _, output = step.partition("\n")
+        yield line, output
+
+
+def test_every_section_with_commands_is_tried() -> None:
+    assert sections().keys() == SITUATIONS.keys()
+
+
+@pytest.mark.parametrize("title", SITUATIONS)
+async def test_the_commands_of_a_section_print_what_it_says(
+    title: str, context: Context, sandbox: SandboxMicrosoft, environment: dict[str, str], tmp_path: Path
+) -> None:
+    situation = SITUATIONS[title]
+    sandbox.turn(auto_approve=True, **situation.knobs)
+    if situation.signed_in:
+        await connect(context, sandbox)
+    own = environment | situation.environment
+    commands = sections()[title]
+    needs_worker = any("--wait" in line for line, _ in commands)
+    with a_worker(own, tmp_path / "worker.log") if needs_worker else nullcontext():
+        for line, expected in commands:
+            assert line.startswith(PREFIX), line
+            _, output = await run_command(own, *line.removeprefix(PREFIX).split())
+            pattern = ".*".join(re.escape(part) for part in expected.split("…"))
+            assert re.fullmatch(pattern, output, re.DOTALL), f"$ {line}\n{output}\ninstead of\n{expected}"

@@ -1,0 +1,110 @@
+"""The processes of referrals as operators run them: the worker, killed on purpose, and the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.referrals.commands import connection, sync
+from services.referrals.context import Context
+from services.referrals.store import connections as connection_store
+from tests.support.eventually import eventually
+from tests.support.microsoft import SandboxMicrosoft
+from tests.support.referrals import ADMIN, a_worker, audited, connect, run_command
+
+PAGES = 10
+
+
+async def value(context: Context, query: str) -> Any:
+    async with context.database.connection() as conn:
+        return await conn.fetchval(query)
+
+
+async def ask(context: Context) -> None:
+    async with context.database.transaction() as conn:
+        await sync.request_sync(conn, context.rules, mode="incremental", asked_by=ADMIN)
+
+
+async def test_a_worker_killed_on_each_page_loses_nothing_and_doubles_nothing(
+    context: Context, sandbox: SandboxMicrosoft, environment: dict[str, str], tmp_path: Path
+) -> None:
+    sandbox.reset(PAGES * 100)
+    await connect(context, sandbox)
+    sandbox.turn(page_delay_seconds=0.2)
+    await ask(context)
+    for page in range(1, PAGES):
+        with a_worker(environment, tmp_path / "worker.log") as worker:
+            reached = f"SELECT pages >= {page} FROM referral_syncs"  # noqa: S608 - a number
+            await eventually(lambda query=reached: value(context, query), within=30)  # type: ignore[misc]
+            worker.kill()
+    with a_worker(environment, tmp_path / "worker.log"):
+        await eventually(lambda: value(context, "SELECT state = 'succeeded' FROM referral_syncs"), within=30)
+        await eventually(lambda: value(context, "SELECT NOT EXISTS (SELECT FROM outbox)"), within=30)
+    assert await value(context, "SELECT count(*) FROM partner_center_referrals") == PAGES * 100
+    assert await value(context, "SELECT count(*) FROM referral_statuses") == PAGES * 100
+    assert await value(context, "SELECT ROW(pages, fetched, created, updated)::text FROM referral_syncs") == (
+        f"({PAGES},{PAGES * 100},{PAGES * 100},0)"
+    )
+    assert (tmp_path / "worker.log").read_text().count("partner_center_sync_task_started") > 2
+
+
+async def test_malformed_settings_end_a_command_with_the_variable_and_no_stack_trace(
+    environment: dict[str, str],
+) -> None:
+    code, output = await run_command(environment | {"HUNTER_PARTNER_CENTER_API_URL": "http://x"}, "sync")
+    assert code == 1
+    assert "HUNTER_PARTNER_CENTER_API_URL: " in output
+    assert "Traceback" not in output
+
+
+async def test_the_plain_cache_file_of_the_older_tool_is_imported(
+    context: Context, sandbox: SandboxMicrosoft, environment: dict[str, str], tmp_path: Path
+) -> None:
+    await connect(context, sandbox)
+    async with context.database.transaction() as conn:
+        stored = await connection_store.find_connection(conn)
+        await connection.reset_connection(conn, asked_by=ADMIN)
+    assert stored is not None
+    plain = tmp_path / ".token_cache"
+    plain.write_text(connection.open_cache(context.access, stored))
+    code, output = await run_command(environment, "import-cache", str(plain))
+    assert (code, output.splitlines()[0]) == (0, "Account cached: ops@contoso.example")
+    assert ("partner_center.cache.imported", "success") in await audited(context)
+
+
+async def test_a_restarted_service_needs_no_new_sign_in_and_logs_no_secret(
+    context: Context, sandbox: SandboxMicrosoft, environment: dict[str, str], tmp_path: Path
+) -> None:
+    await connect(context, sandbox)
+    log = tmp_path / "worker.log"
+    for number in (1, 2):
+        with a_worker(environment, log):
+            code, output = await run_command(environment, "sync", "--wait")
+            assert code == 0, (number, output)
+    assert sandbox.state()["token_calls"] == {"device_code:issued": 1}
+    assert '"partner_center_referrals_fetched count=250"' in log.read_text()
+    assert not any(secret in log.read_text() for secret in ('"at-', " at-", '"rt-', " rt-"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+async def test_100000_referrals_leave_the_memory_of_the_worker_flat(
+    context: Context, sandbox: SandboxMicrosoft, environment: dict[str, str], tmp_path: Path
+) -> None:
+    sandbox.reset(100_000)
+    await connect(context, sandbox)
+    await ask(context)
+    with a_worker(environment, tmp_path / "worker.log") as worker:
+        await eventually(lambda: value(context, "SELECT fetched >= 10000 FROM referral_syncs"), within=300)
+        early = peak_megabytes(worker.pid)
+        await eventually(lambda: value(context, "SELECT state = 'succeeded' FROM referral_syncs"), within=900)
+        assert peak_megabytes(worker.pid) < 150
+        assert peak_megabytes(worker.pid) - early < 15
+    assert await value(context, "SELECT count(*) FROM partner_center_referrals") == 100_000
+
+
+def peak_megabytes(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
