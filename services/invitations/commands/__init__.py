@@ -1,0 +1,1 @@
+"""What invitations can be asked to do; the only place that changes state and publishes."""

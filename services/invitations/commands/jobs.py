@@ -1,0 +1,61 @@
+"""Stopping a bulk job, and trying again what failed in it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.invitations.domain.bulk import Refusal
+from services.invitations.domain.invitations import Status
+from services.invitations.domain.jobs import CHUNK_ROWS, Job, NothingToCancel, NothingToRetry
+from services.invitations.store import codes, deliveries, invitations, jobs
+from shared import audit, outbox
+from shared.db import Connection
+from shared.events import BulkChunkQueued, InvitationsAudit
+from shared.events.audit import Target
+from shared.identity import Principal
+
+# Reasons that may have passed: codes were added, an invitation ended, a provider is well again.
+_MAY_HAVE_PASSED: Final = (Refusal.INSUFFICIENT_CODES, Refusal.ALREADY_INVITED, Refusal.DELIVERY)
+
+
+async def cancel_job(conn: Connection, caller: Principal, job_id: int) -> int:
+    """Stop what nobody has begun to send; gives the number of rows. What is being sent goes on and is only observed."""
+    job = await jobs.lock_job(conn, job_id)
+    waiting = await jobs.cancel_waiting_rows(conn, job_id)
+    unsent = await deliveries.list_unsent_of_job(conn, job_id)
+    cancelled = await deliveries.cancel_unsent(conn, unsent)
+    closed = await invitations.close_invitations(conn, cancelled, Status.CANCELLED, "JOB_CANCELLED")
+    await codes.release_codes(conn, [row["id"] for row in closed])
+    await jobs.save_unsent_as_cancelled(conn, cancelled)
+    if waiting + len(cancelled) == 0:
+        raise NothingToCancel
+    await jobs.mark_cancelled(conn, job_id)
+    await _record(conn, caller, job, "invitations.bulk.cancelled", waiting + len(cancelled))
+    return waiting + len(cancelled)
+
+
+async def retry_job(conn: Connection, caller: Principal, job_id: int) -> int:
+    """Put the rows that failed for a reason that may have passed back in line; gives their number."""
+    job = await jobs.lock_job(conn, job_id)
+    rows = await jobs.reopen_failed_rows(conn, job_id, _MAY_HAVE_PASSED)
+    if not rows:
+        raise NothingToRetry
+    chunks = [
+        BulkChunkQueued(job_id=job_id, sponsor_id=job.sponsor_id, first_row=chunk[0], last_row=chunk[-1])
+        for chunk in (rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS))
+    ]
+    await outbox.add_many(conn, chunks)
+    await _record(conn, caller, job, "invitations.bulk.retried", len(rows))
+    return len(rows)
+
+
+async def _record(conn: Connection, caller: Principal, job: Job, action: str, rows: int) -> None:
+    await audit.record(
+        conn,
+        InvitationsAudit,
+        action=action,
+        actor=caller,
+        target=Target(kind="bulk_job", id=str(job.id)),
+        on_behalf_of=job.sponsor_id if job.sponsor_id != caller.id else None,
+        details={"rows": rows},
+    )

@@ -1,0 +1,161 @@
+"""What nobody waits for: lost claims, doubtful sends, expired invitations, finished jobs, old keys."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Final
+from uuid import UUID
+
+from services.invitations.commands import bulk, evidence
+from services.invitations.commands.settling import apply_moves
+from services.invitations.domain import tokens
+from services.invitations.domain.bulk import Door, RowOutcome
+from services.invitations.domain.deliveries import Settlement, settle_look_up
+from services.invitations.domain.invitations import Status
+from services.invitations.domain.jobs import Progress
+from services.invitations.domain.messages import BatchProvider, Clue, LookUp, NotFound, Provider
+from services.invitations.store import codes, deliveries, idempotency, invitations, jobs
+from shared import outbox
+from shared.db import Connection, Database, Row
+from shared.events import BulkJobCompleted
+from shared.sealing import CannotOpen, Sealer
+
+log = logging.getLogger(__name__)
+
+_SWEEP: Final = 500
+_LOOK_UPS: Final = 500
+_LOOK_UPS_AT_ONCE: Final = 8
+# Longer than a look-up may take, or two sweepers would ask for one message.
+_LOOK_UP_LEASE_SECONDS: Final = 60.0
+_KEY_HOURS: Final = 24
+
+
+async def sweep_deliveries(database: Database) -> None:
+    """Put back what dead senders had claimed; doubt what they were sending."""
+    async with database.transaction() as conn:
+        requeued = await deliveries.requeue_lost_claims(conn, _SWEEP)
+        doubted = await deliveries.doubt_lost_sends(conn, _SWEEP)
+        await apply_moves(conn, doubted)
+    if requeued or doubted:
+        log.warning("a sender is gone: %d messages are back in line, %d are of unknown outcome", requeued, len(doubted))
+
+
+async def look_up_unknown(database: Database, providers: Mapping[str, Provider], sealer: Sealer) -> int:
+    """Ask the providers what became of messages of unknown outcome; gives how many were asked for."""
+    async with database.transaction() as conn:
+        due = await deliveries.claim_look_ups(conn, _LOOK_UPS, _LOOK_UP_LEASE_SECONDS)
+    if not due:
+        return 0
+    limit = asyncio.Semaphore(_LOOK_UPS_AT_ONCE)
+    requests = [
+        _ask(providers[name], batch_id, list(rows), sealer, limit)
+        for (name, batch_id), rows in groupby(sorted(due, key=_request_of), key=_request_of)
+    ]
+    answers: dict[UUID, LookUp] = {}
+    for found in await asyncio.gather(*requests):
+        answers |= found
+    async with database.transaction() as conn:
+        await _settle_look_ups(conn, due, [answers[row["id"]] for row in due])
+    return len(due)
+
+
+def _request_of(row: Row) -> tuple[str, str]:
+    """Name the request that carried a message: all of its messages are looked up together."""
+    return row["provider"], str(row["batch_id"] or row["id"])
+
+
+async def _ask(
+    provider: Provider, request_id: str, rows: Sequence[Row], sealer: Sealer, limit: asyncio.Semaphore
+) -> Mapping[UUID, LookUp]:
+    """Ask a provider about the messages of one request."""
+    async with limit:
+        if isinstance(provider, BatchProvider):
+            return await provider.look_up_many(UUID(request_id), [row["id"] for row in rows])
+        return {
+            row["id"]: await provider.look_up(
+                row["id"], row["provider_id"], clue=Clue(row["phone"], _mark(sealer, row), row["started_at"])
+            )
+            for row in rows
+        }
+
+
+async def _settle_look_ups(conn: Connection, due: Sequence[Row], answers: Sequence[LookUp]) -> None:
+    settlements: list[Settlement] = [
+        settle_look_up(row["id"], answer, look_ups=row["look_ups"], was_requeued=row["was_requeued"])
+        for row, answer in zip(due, answers, strict=True)
+    ]
+    asked = [row["id"] for row, answer in zip(due, answers, strict=True) if isinstance(answer, NotFound)]
+    await deliveries.count_look_ups(conn, asked)
+    await apply_moves(conn, await deliveries.settle(conn, settlements))
+
+
+def _mark(sealer: Sealer, row: Row) -> str:
+    """Give the text that only this message has; without the key there is none, and nothing will be found by it."""
+    try:
+        return sealer.open(row["token_sealed"], bound_to=tokens.seal_name(row["invitation_id"])).decode()
+    except CannotOpen:
+        log.error("the token of invitation %d can't be opened; is a key missing?", row["invitation_id"])  # noqa: TRY400 - the trace says no more
+        return str(row["id"])
+
+
+async def expire_invitations(conn: Connection) -> int:
+    """End invitations whose time is over; their codes are free again."""
+    overdue = await invitations.list_overdue(conn, _SWEEP)
+    if not overdue:
+        return 0
+    await deliveries.cancel_unsent(conn, overdue)
+    closed = await invitations.close_invitations(conn, overdue, Status.EXPIRED, "EXPIRED")
+    await codes.release_codes(conn, [row["id"] for row in closed])
+    await jobs.save_unsent_as_cancelled(conn, [row["id"] for row in closed])
+    return len(closed)
+
+
+async def finish_jobs(conn: Connection) -> int:
+    """Say of each job once that every row of it is settled."""
+    finished = await jobs.finish_jobs(conn)
+    job_of = await jobs.list_jobs(conn, finished)
+    for job_id in finished:
+        progress = await jobs.get_progress(conn, job_id)
+        sent = progress.count(RowOutcome.SENT)
+        await outbox.add(
+            conn,
+            BulkJobCompleted(
+                job_id=job_id,
+                sponsor_id=job_of[job_id].sponsor_id,
+                status=progress.ending,
+                succeeded=sent,
+                failed=progress.total - sent,
+            ),
+        )
+        if job_of[job_id].door is Door.ADMIN_EXCEL:
+            await _report(conn, job_id, progress)
+    return len(finished)
+
+
+async def _report(conn: Connection, job_id: int, progress: Progress) -> None:
+    """Record how an admin's file ended; its rows are in the results of the job."""
+    if await jobs.mark_reported(conn, job_id):
+        sent = progress.count(RowOutcome.SENT)
+        counts = {outcome.value: number for outcome, number in progress.counts.items()}
+        job = await jobs.get_job(conn, job_id)
+        await evidence.record_sent(conn, job, succeeded=sent, failed=progress.total - sent, results=[counts])
+
+
+async def report_abandoned_calls(
+    database: Database, sealer: Sealer, older_than_seconds: float, link_base_url: str
+) -> int:
+    """Give calls whose process died their answer and their audit record after all."""
+    async with database.connection() as conn:
+        abandoned = await jobs.list_abandoned_calls(conn, older_than_seconds)
+    for job_id in abandoned:
+        async with database.transaction() as conn:
+            await bulk.report_call(conn, job_id, sealer=sealer, link_base_url=link_base_url)
+    return len(abandoned)
+
+
+async def forget_keys(conn: Connection) -> int:
+    """Drop idempotency keys after a day."""
+    return await idempotency.forget_keys(conn, _KEY_HOURS)

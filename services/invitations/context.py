@@ -1,0 +1,110 @@
+"""What a running invitations process holds."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from services.invitations.commands.placing import Terms
+from services.invitations.commands.sending import Sender
+from services.invitations.domain.bulk import Channel
+from services.invitations.domain.messages import Provider
+from services.invitations.domain.throttle import Throttle
+from services.invitations.message_log import MessageLog
+from services.invitations.settings import InvitationsSettings
+from services.invitations.twilio import Twilio
+from services.invitations.verimor import Verimor
+from shared.db import Database
+from shared.identifiers import uuid7
+from shared.sealing import Sealer
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Everything that routes and consumers work with."""
+
+    database: Database
+    settings: InvitationsSettings
+    sealer: Sealer
+    verimor: Verimor | None
+    twilio: Twilio | None
+    sender: Sender
+    throttle: Throttle
+    providers: Mapping[str, Provider]
+
+    def terms(self, *, claimed: bool) -> Terms:
+        """Say how invitations are made now; `claimed`: this process sends their messages itself, at once."""
+        return Terms(
+            sealer=self.sealer,
+            providers={channel: self.settings.provider_of(channel) for channel in Channel},
+            expiry=timedelta(days=self.settings.expiry_days),
+            claimed_by=self.sender.name if claimed else None,
+            lease=timedelta(seconds=self.settings.lease_seconds),
+        )
+
+
+@asynccontextmanager
+async def open_context(settings: InvitationsSettings) -> AsyncIterator[Context]:
+    """Open what the settings describe; give it all back at the end, after the messages at hand are settled."""
+    database = Database(
+        settings.database_url.get_secret_value(), schema="invitations", pool_size=settings.database_pool_size
+    )
+    sealer = settings.make_sealer()
+    verimor, twilio = verimor_of(settings), _twilio(settings)
+    log: Provider = MessageLog()
+    providers: list[Provider] = [provider for provider in (verimor, twilio, log) if provider is not None]
+    by_name = {provider.name: provider for provider in providers}
+    sender = Sender(
+        database,
+        by_name,
+        sealer=sealer,
+        settings=settings,
+        # Never the same after a restart: a claim belongs to one life of one process.
+        name=f"{socket.gethostname()}/{os.getpid()}/{uuid7().hex[-8:]}",
+    )
+    try:
+        async with sender.settling():
+            yield Context(
+                database,
+                settings,
+                sealer,
+                verimor,
+                twilio,
+                sender,
+                Throttle(settings.accept_attempts_per_minute),
+                by_name,
+            )
+    finally:
+        for provider in providers:
+            await provider.close()
+        await database.close()
+
+
+def verimor_of(settings: InvitationsSettings) -> Verimor | None:
+    """Make the client of Verimor that the settings describe."""
+    if settings.verimor_url is None:
+        return None
+    return Verimor(
+        url=settings.verimor_url,
+        username=settings.verimor_username,
+        password=settings.verimor_password.get_secret_value(),
+        sender=settings.verimor_sender,
+        commercial=settings.verimor_commercial,
+    )
+
+
+def _twilio(settings: InvitationsSettings) -> Twilio | None:
+    if settings.twilio_url is None:
+        return None
+    return Twilio(
+        url=settings.twilio_url,
+        account_sid=settings.twilio_account_sid,
+        auth_token=settings.twilio_auth_token.get_secret_value(),
+        sender=settings.twilio_from,
+        callback_url=f"{settings.callback_base_url.rstrip('/')}/callbacks/twilio",
+        content_sid=settings.twilio_content_sid,
+    )

@@ -1,0 +1,1 @@
+"""Entities and rules of bulk invitations: codes, phones, invitations, deliveries, jobs; no I/O."""

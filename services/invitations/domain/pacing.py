@@ -1,0 +1,51 @@
+"""The pace of one provider account, shared by all senders: a token bucket and a circuit breaker."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+# So many failures in a row open the circuit; a single one opens it again while it is being tried.
+_FAILURES_TO_OPEN: Final = 20
+_OPEN_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a provider takes: so many messages per second, so many at once."""
+
+    per_second: float
+    burst: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAccount:
+    """The state that all senders of one account share."""
+
+    tokens: float
+    refilled_at: datetime
+    failures: int
+    paused_until: datetime | None
+
+    def take(self, wanted: int, pace: Pace, now: datetime) -> tuple["ProviderAccount", int]:
+        """Take leave to send up to `wanted` messages now; gives the new state and how many may go."""
+        elapsed = max(0.0, (now - self.refilled_at).total_seconds())
+        level = min(pace.burst, self.tokens + elapsed * pace.per_second)
+        granted = 0 if self.paused_until and self.paused_until > now else min(wanted, int(level))
+        return replace(self, tokens=level - granted, refilled_at=now), granted
+
+    def pause_for(self, pace: Pace, now: datetime) -> float:
+        """Tell for how many seconds nothing can be sent."""
+        if self.paused_until and self.paused_until > now:
+            return (self.paused_until - now).total_seconds()
+        return max(0.0, (1.0 - self.tokens) / pace.per_second)
+
+    def learn(self, *, succeeded: int, failed: int, pause: float | None, now: datetime) -> "ProviderAccount":
+        """Take note of answers; `pause` is what the provider itself asked for (429 with Retry-After)."""
+        failures = failed if succeeded else self.failures + failed
+        until = [self.paused_until] if self.paused_until else []
+        if pause:
+            until.append(now + timedelta(seconds=pause))
+        if failures >= _FAILURES_TO_OPEN and not succeeded:
+            until.append(now + timedelta(seconds=_OPEN_SECONDS))
+            failures = _FAILURES_TO_OPEN - 1
+        return replace(self, failures=failures, paused_until=max(until) if until else None)

@@ -1,0 +1,230 @@
+"""The doors, never to be confused: the sponsor's file, the admin's JSON, the admin's file, the single invitation."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+
+from services.invitations import spreadsheet
+from services.invitations.commands import bulk, evidence, uploads
+from services.invitations.commands.bulk import Answered, Invitation, Recipient
+from services.invitations.context import Context
+from services.invitations.domain.bulk import (
+    Channel,
+    Door,
+    JsonRequired,
+    MultipartRequired,
+    NoRecipients,
+    OnBehalfOfNotSupported,
+    SponsorParameterRequired,
+    read_tier,
+)
+from services.invitations.domain.wording import read_template
+from services.invitations.routes.doors import SPONSORSHIP, Admin, CurrentContext, IdempotencyKey, SponsorOrAdmin, key_of
+from services.invitations.routes.uploading import Form, receive_form
+from services.invitations.schemas import FarmerBody, InviteBody, OnBehalfBody
+from shared.errors import Failure, FieldError, Invalid
+from shared.identity import Principal
+from shared.web import JsonResponse
+
+router = APIRouter(prefix=SPONSORSHIP, tags=["bulk invitations"])
+
+_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+_UPLOAD_SCHEMA: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["excelFile"],
+                    "properties": {
+                        "excelFile": {"type": "string", "format": "binary"},
+                        "channel": {"type": "string", "enum": list(Channel), "default": "SMS"},
+                        "customMessage": {"type": "string"},
+                        "packageTier": {"type": "string", "enum": ["S", "M", "L", "XL"]},
+                        "consentEvidence": {"type": "string"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+def _json_only(request: Request) -> None:
+    if not request.headers.get("content-type", "").lower().startswith("application/json"):
+        raise JsonRequired
+
+
+def _multipart_only(request: Request) -> None:
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise MultipartRequired
+
+
+@router.post("/admin/farmer/invitations/bulk", dependencies=[Depends(_json_only)])
+async def invite_farmers_on_behalf(
+    caller: Admin, body: OnBehalfBody, context: CurrentContext, idempotency_key: IdempotencyKey
+) -> Response:
+    """Invite farmers for a sponsor, each wholly or not at all, and tell each one's result."""
+    invitation = Invitation(
+        sponsor_id=body.sponsor_id,
+        door=Door.ADMIN_JSON,
+        channel=body.channel,
+        custom_message=read_template(body.custom_message),
+        recipients=_recipients(body.recipients),
+    )
+    fingerprint = _fingerprint("admin bulk", body.model_dump(mode="json"))
+    try:
+        return await _call(context, caller, invitation, idempotency_key, fingerprint)
+    except Failure as failure:
+        await _record_refusal(context, caller, body.sponsor_id, failure)
+        raise
+
+
+@router.post("/farmer/invite")
+async def invite_farmer(
+    caller: SponsorOrAdmin, body: InviteBody, context: CurrentContext, idempotency_key: IdempotencyKey
+) -> Response:
+    """Invite one farmer with the caller's own codes."""
+    invitation = Invitation(
+        sponsor_id=caller.id,
+        door=Door.SINGLE,
+        channel=body.channel,
+        custom_message=read_template(body.custom_message),
+        recipients=_recipients([body]),
+    )
+    return await _call(
+        context, caller, invitation, idempotency_key, _fingerprint("invite", body.model_dump(mode="json"))
+    )
+
+
+@router.post(
+    "/farmer/invitations/bulk", status_code=202, dependencies=[Depends(_multipart_only)], openapi_extra=_UPLOAD_SCHEMA
+)
+async def upload_invitations(
+    request: Request, caller: SponsorOrAdmin, context: CurrentContext, idempotency_key: IdempotencyKey
+) -> Response:
+    """Invite the farmers of an uploaded list with the caller's own codes, in the background."""
+    unknown = set(request.query_params) - {"dryRun"}
+    if unknown:
+        raise OnBehalfOfNotSupported(unknown)
+    return await _upload(request, caller, context, idempotency_key, sponsor_id=caller.id, door=Door.SPONSOR_EXCEL)
+
+
+@router.post(
+    "/admin/farmer/invitations/bulk/excel",
+    status_code=202,
+    dependencies=[Depends(_multipart_only)],
+    openapi_extra=_UPLOAD_SCHEMA,
+)
+async def upload_invitations_on_behalf(
+    request: Request, caller: Admin, context: CurrentContext, idempotency_key: IdempotencyKey
+) -> Response:
+    """Invite the farmers of an uploaded list for a sponsor, in the background."""
+    sponsor_id = _sponsor_parameter(request)
+    try:
+        return await _upload(request, caller, context, idempotency_key, sponsor_id=sponsor_id, door=Door.ADMIN_EXCEL)
+    except Failure as failure:
+        await _record_refusal(context, caller, sponsor_id, failure)
+        raise
+
+
+@router.get("/farmer/invitations/template")
+async def give_template(caller: SponsorOrAdmin) -> Response:
+    """Give an empty list with the right columns."""
+    del caller
+    headers = {"content-disposition": 'attachment; filename="davet-listesi.xlsx"'}
+    return Response(spreadsheet.write_template(), media_type=_XLSX, headers=headers)
+
+
+async def _call(
+    context: Context, caller: Principal, invitation: Invitation, key: str | None, fingerprint: bytes
+) -> Response:
+    """Place in one transaction, send outside of any, report in another."""
+    async with context.database.transaction() as conn:
+        started = await bulk.start_call(conn, caller, invitation, key_of(key, fingerprint), context.terms(claimed=True))
+    if isinstance(started, Answered):
+        return JsonResponse(started.answer, status_code=started.status, headers={"idempotency-replayed": "true"})
+    await context.sender.send_now(started.delivery_ids, context.settings.bulk_deadline_seconds)
+    async with context.database.transaction() as conn:
+        answer = await bulk.report_call(
+            conn, started.job_id, sealer=context.sealer, link_base_url=context.settings.link_base_url
+        )
+    return JsonResponse(answer)
+
+
+async def _upload(
+    request: Request, caller: Principal, context: Context, key: str | None, *, sponsor_id: int, door: Door
+) -> Response:
+    dry_run = _flag(request, "dryRun")
+    async with receive_form(request, context.settings.upload_folder) as form:
+        upload = _upload_of(form, sponsor_id, door)
+        if dry_run:
+            async with context.database.connection() as conn:
+                return JsonResponse(await uploads.preview_upload(conn, caller, upload, context.settings.link_base_url))
+        fingerprint = _fingerprint(f"upload {door} {sponsor_id} {form.sha256.hex()}", form.fields)
+        async with context.database.transaction() as conn:
+            answered = await uploads.accept_upload(conn, caller, upload, key_of(key, fingerprint), context.sealer)
+    headers = {"location": answered.answer["data"]["statusCheckUrl"], "retry-after": "1"}
+    return JsonResponse(answered.answer, status_code=answered.status, headers=headers)
+
+
+def _upload_of(form: Form, sponsor_id: int, door: Door) -> uploads.Upload:
+    return uploads.Upload(
+        sponsor_id=sponsor_id,
+        door=door,
+        path=form.path,
+        sha256=form.sha256,
+        channel=_channel(form.fields.get("channel")),
+        custom_message=read_template(form.fields.get("customMessage")),
+        default_tier=read_tier(form.fields.get("packageTier") or None),
+        consent_evidence=form.fields.get("consentEvidence"),
+    )
+
+
+def _recipients(bodies: list[FarmerBody] | list[InviteBody]) -> list[Recipient]:
+    if not bodies:
+        raise NoRecipients
+    return [
+        Recipient(body.phone, body.farmer_name, body.email, body.code_count, read_tier(body.package_tier), body.notes)
+        for body in bodies
+    ]
+
+
+def _channel(text: str | None) -> Channel:
+    try:
+        return Channel(text or Channel.SMS)
+    except ValueError:
+        raise Invalid(fields=[FieldError("channel", "SMS veya WhatsApp olmalıdır")]) from None
+
+
+def _flag(request: Request, name: str) -> bool:
+    text = request.query_params.get(name, "false").lower()
+    if text not in {"true", "false"}:
+        raise Invalid(fields=[FieldError(name, "true veya false olmalıdır")])
+    return text == "true"
+
+
+def _sponsor_parameter(request: Request) -> int:
+    text = request.query_params.get("onBehalfOfSponsorId")
+    if not text:
+        raise SponsorParameterRequired
+    if not (text.isascii() and text.isdigit() and len(text) < len(str(2**63))):
+        raise Invalid(fields=[FieldError("onBehalfOfSponsorId", "Sponsorun numarası olmalıdır")])
+    return int(text)
+
+
+def _fingerprint(door: str, content: Any) -> bytes:
+    return hashlib.sha256(door.encode() + b"\n" + orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+async def _record_refusal(context: Context, caller: Principal, sponsor_id: int, failure: Failure) -> None:
+    """Leave evidence of a refused call; what failed on our side left none of its effects either."""
+    if failure.status < 500:  # noqa: PLR2004 - HTTP's border between the caller's faults and ours
+        async with context.database.transaction() as conn:
+            await evidence.record_refused(conn, caller, sponsor_id, failure)

@@ -1,0 +1,38 @@
+"""What the doors share: who may come in, in which role, with which key."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, cast
+
+from fastapi import Depends, Header, Request
+
+from services.invitations.commands.bulk import Key
+from services.invitations.context import Context
+from services.invitations.domain.bulk import AdminRequired, IdempotencyKeyInvalid, SponsorRoleRequired
+from shared.identity import Principal
+from shared.web import require_role
+
+SPONSORSHIP: Final = "/api/Sponsorship"
+_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def _context(request: Request) -> Context:
+    return cast("Context", request.state.context)
+
+
+def _idempotency_key(idempotency_key: Annotated[str | None, Header()] = None) -> str | None:
+    if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
+        raise IdempotencyKeyInvalid
+    return idempotency_key
+
+
+CurrentContext = Annotated[Context, Depends(_context)]
+Admin = Annotated[Principal, require_role("Admin", refusal=AdminRequired())]
+SponsorOrAdmin = Annotated[Principal, require_role("Sponsor", "Admin", refusal=SponsorRoleRequired())]
+IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
+
+
+def key_of(value: str | None, fingerprint: bytes) -> Key | None:
+    """Tie a key to the request that it came with."""
+    return Key(value, fingerprint) if value is not None else None

@@ -1,0 +1,211 @@
+"""How far a bulk job has come, what became of its rows, stopping it and trying again."""
+
+from __future__ import annotations
+
+# ruff: noqa: FAST003 - `_own_job` takes the job's id from the path.
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, Final
+
+import orjson
+from fastapi import APIRouter, Depends, Query
+from fastapi import Path as InPath
+from fastapi.responses import Response, StreamingResponse
+from starlette.background import BackgroundTask
+
+from services.invitations import spreadsheet
+from services.invitations.commands import jobs as commands
+from services.invitations.commands.uploads import STATUS_PATH
+from services.invitations.context import Context
+from services.invitations.domain import tokens
+from services.invitations.domain.bulk import Refusal, RowOutcome, delivery_status
+from services.invitations.domain.jobs import FormatUnknown, Job, JobUnknown, Progress
+from services.invitations.routes.doors import SPONSORSHIP, CurrentContext, SponsorOrAdmin
+from services.invitations.store import jobs
+from shared.db import Row
+from shared.identity import Principal
+from shared.web import JsonResponse
+
+router = APIRouter(prefix=f"{SPONSORSHIP}/farmer/invitations/bulk", tags=["bulk jobs"])
+
+_POLL_SECONDS: Final = 0.5
+# Between two events of a silent stream, so that proxies do not take it for dead.
+_HEARTBEAT_SECONDS: Final = 15.0
+_PAGE: Final = 2_000
+_FORMATS: Final = {
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "csv": "text/csv; charset=utf-8",
+}
+
+JobId = Annotated[int, InPath(ge=1, le=2**63 - 1)]
+
+
+async def _own_job(job_id: JobId, caller: SponsorOrAdmin, context: CurrentContext) -> Job:
+    async with context.database.connection() as conn:
+        job = await jobs.get_job(conn, job_id)
+    _check_owner(job, caller)
+    return job
+
+
+OwnJob = Annotated[Job, Depends(_own_job)]
+
+
+@router.get("/{job_id}")
+async def show_job(job: OwnJob, context: CurrentContext) -> Response:
+    """Tell how far a job has come."""
+    progress = await _progress(context, job)
+    headers = {} if progress.settled == progress.total else {"retry-after": "1"}
+    return JsonResponse(
+        {"success": True, "message": _message(progress), "data": _describe(job, progress)}, headers=headers
+    )
+
+
+@router.get("/{job_id}/events")
+async def follow_job(job: OwnJob, context: CurrentContext) -> Response:
+    """Tell how far a job has come, again and again until its end (Server-Sent Events)."""
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(_events(context, job), media_type="text/event-stream", headers=headers)
+
+
+@router.get("/{job_id}/results")
+async def give_results(
+    job: OwnJob, context: CurrentContext, file_format: Annotated[str, Query(alias="format")] = "xlsx"
+) -> Response:
+    """Give the rows with what became of each, as a file."""
+    if file_format not in _FORMATS:
+        raise FormatUnknown
+    folder = TemporaryDirectory(dir=context.settings.upload_folder, prefix="results-")
+    path = Path(folder.name) / f"results.{file_format}"
+    try:
+        await spreadsheet.write_results(path, _result_rows(context, job))
+    except BaseException:
+        folder.cleanup()
+        raise
+    headers = {"content-disposition": f'attachment; filename="davet-sonuclari-{job.id}.{file_format}"'}
+    return StreamingResponse(
+        _pieces(path), media_type=_FORMATS[file_format], headers=headers, background=BackgroundTask(folder.cleanup)
+    )
+
+
+@router.post("/{job_id}/cancel")
+async def cancel_job(job: OwnJob, caller: SponsorOrAdmin, context: CurrentContext) -> Response:
+    """Stop what was not sent yet."""
+    async with context.database.transaction() as conn:
+        cancelled = await commands.cancel_job(conn, caller, job.id)
+    data = {"jobId": job.id, "cancelled": cancelled}
+    return JsonResponse({"success": True, "message": f"{cancelled} davet iptal edildi", "data": data})
+
+
+@router.post("/{job_id}/retry", status_code=202)
+async def retry_job(job: OwnJob, caller: SponsorOrAdmin, context: CurrentContext) -> Response:
+    """Try again what failed for a reason that may have passed."""
+    async with context.database.transaction() as conn:
+        retried = await commands.retry_job(conn, caller, job.id)
+    data = {"jobId": job.id, "retried": retried, "statusCheckUrl": f"{STATUS_PATH}/{job.id}"}
+    body = {"success": True, "message": f"{retried} davet yeniden sıraya alındı", "data": data}
+    return JsonResponse(body, status_code=202, headers={"location": f"{STATUS_PATH}/{job.id}"})
+
+
+def _check_owner(job: Job, caller: Principal) -> None:
+    """Another sponsor's job does not exist for the caller, so that ids tell nothing."""
+    if job.sponsor_id != caller.id and not caller.has_role("Admin"):
+        raise JobUnknown
+
+
+async def _progress(context: Context, job: Job) -> Progress:
+    async with context.database.connection() as conn:
+        return await jobs.get_progress(conn, job.id)
+
+
+def _message(progress: Progress) -> str:
+    return f"{progress.settled}/{progress.total} davet işlendi"
+
+
+def _describe(job: Job, progress: Progress) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    ends = progress.estimated_end(now)
+    return {
+        "jobId": job.id,
+        "sponsorId": job.sponsor_id,
+        "channel": job.channel,
+        "status": progress.status,
+        "totalDealers": progress.total,
+        "totalRecipients": progress.total,
+        "processedCount": progress.settled,
+        "successCount": progress.count(RowOutcome.SENT),
+        "failedCount": progress.count(RowOutcome.FAILED),
+        "counts": {outcome.value: progress.count(outcome) for outcome in RowOutcome},
+        "percent": progress.percent,
+        "rowsPerSecond": progress.rate(now),
+        "estimatedEnd": _moment(ends),
+        "createdDate": _moment(job.created_at),
+        "completedDate": _moment(progress.finished_at),
+        "statusCheckUrl": f"{STATUS_PATH}/{job.id}",
+        "resultsUrl": f"{STATUS_PATH}/{job.id}/results",
+    }
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if moment else None
+
+
+async def _events(context: Context, job: Job) -> AsyncIterator[bytes]:
+    last, silent = b"", 0.0
+    while True:
+        progress = await _progress(context, job)
+        done = progress.settled == progress.total
+        # Rate and estimate change even while nothing happens; what counts is how the rows stand.
+        state = orjson.dumps([progress.status, *sorted(progress.counts.items())])
+        if state != last:
+            body = orjson.dumps(_describe(job, progress))
+            yield b"event: %s\ndata: %s\n\n" % (b"completed" if done else b"progress", body)
+            last, silent = state, 0.0
+        elif silent >= _HEARTBEAT_SECONDS:
+            yield b": still here\n\n"
+            silent = 0.0
+        if done:
+            return
+        await asyncio.sleep(_POLL_SECONDS)
+        silent += _POLL_SECONDS
+
+
+async def _result_rows(context: Context, job: Job) -> AsyncIterator[list[spreadsheet.ResultRow]]:
+    last = 0
+    while True:
+        async with context.database.connection() as conn:
+            page = await jobs.list_results(conn, job.id, last, _PAGE)
+        yield [_result_row(context, row) for row in page]
+        if len(page) < _PAGE:
+            return
+        last = page[-1]["row_no"]
+
+
+def _result_row(context: Context, row: Row) -> spreadsheet.ResultRow:
+    link = ""
+    if row["token_sealed"] is not None:
+        token = context.sealer.open(row["token_sealed"], bound_to=tokens.seal_name(row["invitation_id"])).decode()
+        link = tokens.link_to(context.settings.link_base_url, token)
+    refusal = Refusal(row["refusal"]) if row["refusal"] else None
+    return spreadsheet.ResultRow(
+        row_no=row["row_no"],
+        phone=row["phone_text"],
+        farmer_name=row["farmer_name"],
+        email=row["email"] or "",
+        package_tier=row["given_tier"] or row["tier"] or "",
+        notes=row["notes"] or "",
+        status=delivery_status(RowOutcome(row["outcome"]), refusal),
+        reason=row["reason"] or "",
+        link=link,
+    )
+
+
+async def _pieces(path: Path) -> AsyncIterator[bytes]:
+    file = await asyncio.to_thread(path.open, "rb")
+    try:
+        while piece := await asyncio.to_thread(file.read, 256 * 1024):
+            yield piece
+    finally:
+        await asyncio.to_thread(file.close)

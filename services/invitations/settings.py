@@ -1,0 +1,80 @@
+"""Every environment variable of invitations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import gettempdir
+from typing import ClassVar, Final, Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from shared.sealing import Sealer, parse_keys
+from shared.settings import StoreSettings
+
+# Connect plus read time-out of the providers' clients: a shorter lease would doubt sends that still run.
+_LONGEST_SEND_SECONDS: Final = 40.0
+
+
+class InvitationsSettings(StoreSettings):
+    """What invitations reads from its environment."""
+
+    service: ClassVar[str] = "invitations"
+
+    secret_keys: SecretStr
+    # The address in the farmers' messages: the gateway as farmers reach it.
+    link_base_url: str = "http://127.0.0.1:8000"
+    callback_base_url: str = "http://127.0.0.1:8000"
+    upload_folder: Path = Field(default_factory=lambda: Path(gettempdir()))
+
+    sms_provider: Literal["verimor", "twilio", "log"] | None = None
+    whatsapp_provider: Literal["twilio", "log"] | None = None
+    verimor_url: str | None = None
+    verimor_username: str = ""
+    verimor_password: SecretStr = SecretStr("")
+    verimor_sender: str = ""
+    verimor_commercial: bool = True
+    twilio_url: str | None = None
+    twilio_account_sid: str = ""
+    twilio_auth_token: SecretStr = SecretStr("")
+    twilio_from: str = ""
+    twilio_content_sid: str | None = None
+
+    # The token bucket of each provider account, shared by all senders.
+    messages_per_second: float = 100.0
+    messages_burst: float = 200.0
+    # A process has so many requests to providers under way at the same time.
+    requests_at_once: int = 64
+    # After so long a claim is taken back, and a send that gave no sign is doubted and looked up.
+    lease_seconds: float = 60.0
+    sweep_seconds: float = 2.0
+    poll_seconds: float = 1.0
+    # An on-behalf-of call answers after so long at the latest; what is not settled then is `Pending`.
+    bulk_deadline_seconds: float = 20.0
+    expiry_days: float = 7.0
+    resend_pause_seconds: float = 600.0
+    accept_attempts_per_minute: int = 30
+
+    def make_sealer(self) -> Sealer:
+        """Make the sealer of the farmers' tokens."""
+        return Sealer(parse_keys(self.secret_keys.get_secret_value()))
+
+    def provider_of(self, channel: str) -> str:
+        """Name the provider of a channel: the one that is set, else the one that has an address, else the log."""
+        if channel == "SMS":
+            return self.sms_provider or ("verimor" if self.verimor_url else "log")
+        return self.whatsapp_provider or ("twilio" if self.twilio_url else "log")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        parse_keys(self.secret_keys.get_secret_value())
+        chosen = {self.provider_of("SMS"), self.provider_of("WhatsApp")}
+        if "verimor" in chosen and not self.verimor_url:
+            raise ValueError("INVITATIONS_VERIMOR_URL is needed to send by Verimor")
+        if "twilio" in chosen and not self.twilio_url:
+            raise ValueError("INVITATIONS_TWILIO_URL is needed to send by Twilio")
+        if self.environment == "production":
+            if "log" in chosen:
+                raise ValueError("in production each channel needs a real provider: the log sends nothing")
+            if self.lease_seconds < _LONGEST_SEND_SECONDS:
+                raise ValueError(f"a lease must be longer than a send may take ({_LONGEST_SEND_SECONDS:.0f} s)")
+        return self

@@ -1,0 +1,1 @@
+"""All SQL of invitations, by noun."""

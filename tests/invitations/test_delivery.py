@@ -1,0 +1,274 @@
+"""The delivery state machine at each place where a process may die or a provider may fall silent."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from services.invitations.commands import sweeping
+from services.invitations.domain.quiet import ISTANBUL
+from services.invitations.settings import InvitationsSettings
+from services.invitations.store import deliveries
+from tests.invitations.conftest import SandboxProvider, sending
+from tests.invitations.stage import LIST, Stage, opened, recipients
+from tests.invitations.test_uploads import farmers, finished, xlsx
+from tests.support.eventually import eventually
+from tests.support.tokens import Issuer
+
+
+async def queued(stage: Stage, number: int = 3) -> int:
+    """Put so many messages in line; gives the job."""
+    await stage.stock("M", number)
+    job_id = int((await stage.upload(xlsx(farmers(number)))).json()["data"]["jobId"])
+    await stage.place_all(job_id)
+    return job_id
+
+
+async def states(stage: Stage) -> set[str]:
+    return {row["state"] for row in await stage.query("SELECT DISTINCT state FROM deliveries")}
+
+
+async def age_leases(stage: Stage) -> None:
+    """Let the leases of a dead sender run out."""
+    async with stage.context.database.transaction() as conn:
+        await conn.execute("UPDATE deliveries SET lease_until = now() - interval '1 s' WHERE lease_until IS NOT NULL")
+
+
+async def claim(stage: Stage, sender: str = "dead") -> list[Any]:
+    async with stage.context.database.transaction() as conn:
+        return await deliveries.claim_due(conn, "verimor", sender, 100, 60)
+
+
+async def begin(stage: Stage, ids: list[Any], sender: str = "dead", batch_id: Any = None) -> dict[Any, int]:
+    async with stage.context.database.transaction() as conn:
+        return await deliveries.begin_sending(conn, dict.fromkeys(ids, batch_id), sender, 60)
+
+
+async def test_what_a_dead_sender_had_claimed_is_sent_by_another(stage: Stage, provider: SandboxProvider) -> None:
+    job_id = await queued(stage)
+    assert len(await claim(stage)) == 3
+    assert await claim(stage, "other") == []
+    await age_leases(stage)
+    async with sending(stage.context):
+        await finished(stage, job_id, sent=3)
+    assert set(provider.phones().values()) == {1}
+
+
+async def test_a_sender_whose_lease_is_over_may_not_begin_any_more(stage: Stage) -> None:
+    await queued(stage)
+    ids = await claim(stage)
+    await age_leases(stage)
+    assert await begin(stage, ids) == {}
+
+
+async def test_what_a_dead_sender_was_sending_is_asked_of_the_provider_first(
+    stage: Stage, provider: SandboxProvider
+) -> None:
+    """Died before the socket write: the provider knows nothing, so it is sent now."""
+    job_id = await queued(stage)
+    assert len(await begin(stage, await claim(stage))) == 3
+    await age_leases(stage)
+    await sweeping.sweep_deliveries(stage.context.database)
+    assert await states(stage) == {"unknown"}
+    assert (await stage.progress(job_id))["counts"]["unknown"] == 3
+    async with sending(stage.context):
+        await finished(stage, job_id, sent=3)
+    assert set(provider.phones().values()) == {1}
+    attempts = await stage.query("SELECT outcome FROM delivery_attempts ORDER BY number, outcome")
+    assert [row["outcome"] for row in attempts] == ["lost"] * 3 + ["accepted"] * 3
+
+
+@pytest.mark.parametrize("batch", [False, True])
+async def test_what_was_sent_before_the_sender_died_is_not_sent_again(
+    stage: Stage, provider: SandboxProvider, batch: bool
+) -> None:
+    """Died after the socket write: the provider has it, so it is only noted."""
+    job_id = await queued(stage)
+    ids = await claim(stage)
+    batch_id = ids[0] if batch else None
+    await begin(stage, ids, batch_id=batch_id)
+    async with stage.context.database.connection() as conn:
+        rows = await deliveries.list_outgoing(conn, ids)
+    messages = [stage.context.sender._message(row) for row in rows]
+    verimor = stage.context.verimor
+    assert verimor is not None
+    if batch_id:
+        await verimor.send_many(batch_id, messages)
+    else:
+        await asyncio.gather(*(verimor.send(message) for message in messages))
+    await age_leases(stage)
+    async with sending(stage.context):
+        await finished(stage, job_id, sent=3)
+    assert len(provider.messages()) == 3
+
+
+async def test_answers_that_are_lost_are_never_simply_sent_again(stage: Stage, provider: SandboxProvider) -> None:
+    provider.turn(accept_then_drop_rate=1.0)
+    job_id = await queued(stage, 5)
+    async with sending(stage.context):
+
+        async def unknown() -> bool:
+            return await states(stage) == {"unknown"}
+
+        await eventually(unknown)
+        await asyncio.sleep(0.5)
+        assert await states(stage) == {"unknown"}
+        async with stage.context.database.transaction() as conn:
+            await conn.execute("UPDATE deliveries SET due_at = now()")
+        await finished(stage, job_id, sent=5)
+    assert len(provider.messages()) == 5
+
+
+async def test_a_provider_that_never_heard_of_a_message_twice_leaves_it_to_a_person(
+    stage: Stage, provider: SandboxProvider
+) -> None:
+    provider.turn(drop_rate=1.0)
+    job_id = await queued(stage, 2)
+    async with sending(stage.context):
+
+        async def reviewed() -> bool:
+            async with stage.context.database.transaction() as conn:
+                await conn.execute("UPDATE deliveries SET due_at = now() WHERE state = 'unknown'")
+            return await states(stage) == {"needs_review"}
+
+        await eventually(reviewed)
+        progress = await finished(stage, job_id, needs_review=2)
+    assert progress["status"] == "CompletedWithErrors"
+    assert (await stage.left("M"))["reserved"] == 2, "codes stay while nobody knows"
+    assert provider.messages() == []
+
+
+async def test_too_many_requests_only_delay(stage: Stage, provider: SandboxProvider) -> None:
+    provider.turn(too_many_rate=1.0, retry_after_seconds=1)
+    job_id = await queued(stage, 5)
+    async with sending(stage.context):
+
+        async def waits() -> bool:
+            return bool(await stage.query("SELECT 1 FROM delivery_attempts WHERE outcome = 'notsent'"))
+
+        await eventually(waits)
+        provider.turn(too_many_rate=0.0)
+        await finished(stage, job_id, sent=5)
+    assert set(provider.phones().values()) == {1}
+
+
+async def test_a_refused_account_stops_the_channel_and_fails_no_row(stage: Stage, provider: SandboxProvider) -> None:
+    provider.turn(account_refused=True)
+    job_id = await queued(stage, 5)
+    async with sending(stage.context):
+
+        async def paused() -> bool:
+            return bool(
+                await stage.query("SELECT 1 FROM provider_accounts WHERE paused_until > now() + interval '30 s'")
+            )
+
+        await eventually(paused)
+    assert (await stage.outcomes(job_id)).get("failed", 0) == 0
+
+
+async def test_one_wrong_message_does_not_spoil_its_batch(stage: Stage, provider: SandboxProvider) -> None:
+    provider.turn(rejected_phones=["+905420000001"])
+    job_id = await queued(stage, 4)
+    async with sending(stage.context):
+        progress = await finished(stage, job_id, sent=3, failed=1)
+    assert progress["status"] == "CompletedWithErrors"
+    assert set(provider.phones()) == {"+905420000000", "+905420000002", "+905420000003"}
+    assert (await stage.left("M"))["available"] == 1
+
+
+async def test_many_messages_go_out_in_few_requests(stage: Stage, provider: SandboxProvider) -> None:
+    job_id = await queued(stage, 250)
+    async with sending(stage.context):
+        await finished(stage, job_id, sent=250)
+    requests = await stage.query("SELECT DISTINCT batch_id FROM deliveries")
+    assert len(requests) <= 4
+    assert len(provider.messages()) == 250
+
+
+async def test_all_senders_share_the_pace_of_an_account(settings: InvitationsSettings, issuer: Issuer) -> None:
+    slow = settings.model_copy(update={"messages_per_second": 20.0, "messages_burst": 10.0})
+    async with opened(slow, issuer) as stage, opened(slow, issuer) as other:
+        await stage.register(6, "Sponsor")
+        job_id = await queued(stage, 40)
+        started = asyncio.get_running_loop().time()
+        async with sending(stage.context), sending(other.context):
+            await finished(stage, job_id, sent=40)
+        assert asyncio.get_running_loop().time() - started >= (40 - 10) / 20
+
+
+async def test_nothing_goes_out_in_a_sponsors_quiet_hours(stage: Stage, provider: SandboxProvider) -> None:
+    now = datetime.now(ISTANBUL)
+    around_now = {
+        "from": (now - timedelta(hours=1)).strftime("%H:%M"),
+        "to": (now + timedelta(hours=1)).strftime("%H:%M"),
+    }
+    answer = await stage.http.put("/api/Sponsorship/quiet-hours", json=around_now, headers=stage.sponsor())
+    assert (answer.status_code, answer.json()["data"]) == (200, around_now)
+    await stage.stock("M", 1)
+    call = (await stage.invite(recipients(1, first=9))).json()["data"]
+    assert call["results"][0]["deliveryStatus"] == "Pending"
+    job_id = await queued(stage, 2)
+    async with sending(stage.context):
+        await asyncio.sleep(0.5)
+        assert provider.messages() == []
+        (row,) = await stage.query("SELECT min(due_at) - now() AS wait FROM deliveries WHERE state = 'queued'")
+        assert timedelta(minutes=58) < row["wait"] < timedelta(minutes=61)
+        none = {"from": None, "to": None}
+        assert (
+            await stage.http.put("/api/Sponsorship/quiet-hours", json=none, headers=stage.sponsor())
+        ).status_code == 200
+        async with stage.context.database.transaction() as conn:
+            await conn.execute("UPDATE deliveries SET due_at = now()")
+        await finished(stage, job_id, sent=2)
+    shown = await stage.http.get("/api/Sponsorship/quiet-hours", headers=stage.sponsor())
+    assert shown.json()["data"] == {"from": None, "to": None}
+    for wrong in ({"from": "21:00", "to": None}, {"from": "21:00", "to": "21:00"}, {"from": "25:00", "to": "1:00"}, {}):
+        answer = await stage.http.put("/api/Sponsorship/quiet-hours", json=wrong, headers=stage.sponsor())
+        assert answer.status_code == 422, wrong
+
+
+async def test_a_message_of_an_invitation_that_ended_meanwhile_is_not_sent(
+    stage: Stage, provider: SandboxProvider
+) -> None:
+    await queued(stage, 1)
+    async with stage.context.database.transaction() as conn:
+        await conn.execute("UPDATE invitations SET status = 'Accepted'")
+    async with sending(stage.context):
+
+        async def cancelled() -> bool:
+            return await states(stage) == {"cancelled"}
+
+        await eventually(cancelled)
+    assert provider.messages() == []
+
+
+async def test_an_invitation_taken_back_while_its_message_is_under_way_stays_taken_back(
+    stage: Stage, provider: SandboxProvider
+) -> None:
+    await stage.stock("M", 1)
+    provider.turn(latency_seconds=0.7)
+    call = asyncio.create_task(stage.invite(recipients(1)))
+
+    async def under_way() -> bool:
+        return await states(stage) == {"sending"}
+
+    await eventually(under_way)
+    (row,) = await stage.query("SELECT id FROM invitations")
+    assert (await stage.http.post(f"{LIST}/{row['id']}/cancel", headers=stage.sponsor())).status_code == 200
+    await call
+    (row,) = await stage.query("SELECT status FROM invitations")
+    assert row["status"] == "Cancelled"
+    assert (await stage.left("M"))["available"] == 1
+
+
+async def test_expired_invitations_are_not_announced(stage: Stage, provider: SandboxProvider) -> None:
+    job_id = await queued(stage, 2)
+    async with stage.context.database.transaction() as conn:
+        await conn.execute("UPDATE invitations SET expires_at = now() - $1::interval", timedelta(seconds=1))
+        await sweeping.expire_invitations(conn)
+    async with sending(stage.context):
+        await finished(stage, job_id, cancelled=2)
+    assert provider.messages() == []

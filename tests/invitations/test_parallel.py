@@ -1,0 +1,122 @@
+"""Random parallel calls and jobs of one sponsor: nothing held twice, oversold, half served or falsely refused."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.invitations.conftest import SandboxProvider, sending
+from tests.invitations.stage import Stage, phone
+from tests.invitations.test_uploads import xlsx
+from tests.support.eventually import eventually
+
+TIERS = ("S", "M", "L", "XL")
+
+
+async def place_all(stage: Stage, job_id: int) -> None:
+    """Place a job's chunks while others place theirs, each chunk twice."""
+    await asyncio.gather(stage.place_all(job_id), stage.place_all(job_id))
+
+
+async def one_list(stage: Stage, chance: random.Random, first: int) -> None:
+    lines: list[list[Any]] = [
+        [phone(first + index), f"Çiftçi {index}", "", chance.choice(["", *TIERS]), ""]
+        for index in range(chance.randint(5, 40))
+    ]
+    answer = await stage.upload(xlsx(lines))
+    await place_all(stage, answer.json()["data"]["jobId"])
+
+
+async def one_call(stage: Stage, chance: random.Random, first: int) -> None:
+    body = [
+        {
+            "phone": phone(first + index),
+            "codeCount": chance.choice([1, 1, 2, 5, 30]),
+            "packageTier": chance.choice([None, *TIERS]),
+        }
+        for index in range(chance.randint(1, 20))
+    ]
+    answer = await stage.invite(body)
+    assert answer.status_code in {200, 400}, answer.text
+
+
+async def ledger(stage: Stage) -> dict[str, int]:
+    """Count everything that must never be."""
+    (row,) = await stage.query(
+        """WITH held AS (SELECT invitation_id, count(*) AS n FROM invitation_codes GROUP BY 1)
+           SELECT (SELECT count(*) FROM invitations i LEFT JOIN held ON held.invitation_id = i.id
+                    WHERE i.status = 'Pending' AND coalesce(held.n, 0) <> i.code_count) AS partly_served,
+                  (SELECT count(*) FROM codes WHERE state = 'reserved'
+                      AND NOT EXISTS (SELECT FROM invitation_codes WHERE code_id = codes.id)) AS reserved_for_nobody,
+                  (SELECT count(*) FROM invitation_codes JOIN codes ON codes.id = code_id
+                    WHERE state <> 'reserved') AS held_unreserved,
+                  (SELECT count(*) FROM invitation_codes ic JOIN codes c ON c.id = ic.code_id
+                     JOIN invitations i ON i.id = ic.invitation_id
+                    WHERE c.tier <> i.tier OR c.sponsor_id <> i.sponsor_id) AS of_another_tier,
+                  (SELECT count(*) FROM job_rows WHERE outcome = 'waiting') AS waiting"""
+    )
+    return dict(row)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_parallel_calls_and_lists_share_the_stock_justly(
+    stage: Stage, provider: SandboxProvider, seed: int
+) -> None:
+    chance = random.Random(seed)
+    provider.turn(reports=False)
+    stocked = {tier: chance.randint(20, 120) for tier in TIERS}
+    for tier, count in stocked.items():
+        await stage.stock(tier, count)
+    async with sending(stage.context):
+        await asyncio.gather(
+            *(
+                chance.choice([one_list, one_call])(stage, random.Random(f"{seed}/{number}"), 1_000 * number)
+                for number in range(12)
+            )
+        )
+
+        async def settled() -> bool:
+            return not await stage.query("SELECT 1 FROM job_rows WHERE outcome IN ('waiting', 'sending', 'unknown')")
+
+        await eventually(settled, within=60)
+    assert not any((await ledger(stage)).values())
+    left = {tier: (await stage.left(tier)) for tier in TIERS}
+    assert all(left[tier]["available"] + left[tier]["reserved"] == stocked[tier] for tier in TIERS)
+    sent = await stage.query("SELECT phone FROM invitations WHERE status = 'Pending'")
+    assert Counter(row["phone"] for row in sent) == Counter(provider.phones())
+    # Nobody who asked for one code of a tier was refused while that tier still has codes: stock only shrinks here.
+    refused = await stage.query(
+        "SELECT DISTINCT tier FROM job_rows WHERE refusal = 'INSUFFICIENT_CODES' AND code_count = 1"
+    )
+    for row in refused:
+        short = [row["tier"]] if row["tier"] else list(TIERS)
+        assert all(left[tier]["available"] == 0 for tier in short)
+
+
+async def test_a_call_that_waits_for_a_rollback_gets_the_codes(stage: Stage) -> None:
+    """The false shortage of SKIP LOCKED: a transaction holds all codes, then gives them back."""
+    await stage.stock("M", 10)
+    async with stage.context.database.connection() as holder:
+        transaction = holder.transaction()
+        await transaction.start()
+        await holder.execute("SELECT 1 FROM accounts WHERE id = 6 FOR NO KEY UPDATE")
+        await holder.execute("UPDATE codes SET state = 'reserved'")
+        call = asyncio.create_task(stage.invite([{"phone": phone(1), "codeCount": 10, "packageTier": "M"}]))
+        await asyncio.sleep(0.3)
+        assert not call.done()
+        await transaction.rollback()
+    answer = await call
+    assert answer.json()["data"]["results"][0]["deliveryStatus"] == "Sent"
+
+
+async def test_two_calls_for_one_farmer_at_once_are_one_invitation(stage: Stage, provider: SandboxProvider) -> None:
+    await stage.stock("M", 10)
+    body = [{"phone": phone(1), "codeCount": 1, "packageTier": "M"}]
+    answers = await asyncio.gather(*(stage.invite(body) for _ in range(6)))
+    statuses = Counter(answer.json()["data"]["results"][0]["deliveryStatus"] for answer in answers)
+    assert statuses == {"Sent": 1, "Failed - Duplicate": 5}
+    assert len(provider.messages()) == 1
