@@ -1,0 +1,160 @@
+"""Personal data: sealed under a key of the record's own, so that throwing that key away erases it for good.
+
+The chain covers the ciphertext. Erasing a person therefore changes no byte of the log and breaks no proof.
+Personal values that hide in `details` (each recipient's phone of a bulk call) are moved into the sealed part, and what
+must never be kept (passwords, tokens) is removed: a second filter behind the producers' own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from services.audit.domain.canonical import plain
+from shared.sealing import CannotOpen, Sealer
+
+SEALED: Final = "[sealed]"
+ERASED: Final = "[erased]"
+REMOVED: Final = "[removed]"
+_PERSONAL: Final = re.compile(r"(?:^|_)(?:ip|user_agent|email|phone|name|address|typed)$")
+# Of names in snake case. A link counts as a secret: ours carry the token of an invitation or of a reset.
+_SECRET: Final = re.compile(
+    r"password|passwd|secret|token(?!_(?:id|type|kind|hash)$)|authorization|cookie|api_key|private_key|recovery_code|link$"
+)
+# Invitation tokens travel in paths (/ref/<token>/accept), and 128 random bits are a secret wherever they stand.
+_SECRET_SEGMENT: Final = re.compile(r"(?<=/ref/)[^/]+|(?<=/)[0-9a-fA-F]{32,}(?=/|$)")
+_KEY_BYTES: Final = 32
+_MASKED_FROM_END, _SHOWN_AT_END = 7, 4
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPersonal:
+    """Ciphertext for the chain, and beside it the key that opens it, itself sealed by the service's key."""
+
+    text: str
+    wrapped_key: bytes
+    subjects: list[bytes]
+
+
+class PersonalData:
+    """Seals, opens and finds personal data with the service's keys."""
+
+    def __init__(self, keys: list[bytes]) -> None:
+        self._wrapping = Sealer(keys)
+        self._searching = [hmac.digest(key, b"audit subject search", "sha256") for key in keys]
+
+    def seal(self, values: Mapping[str, str], event_id: str) -> SealedPersonal | None:
+        """Seal the personal values of one record; None when it has none."""
+        if not values:
+            return None
+        key = os.urandom(_KEY_BYTES)
+        sealed = Sealer([key]).seal(orjson.dumps(plain(values), option=orjson.OPT_SORT_KEYS), bound_to=event_id)
+        return SealedPersonal(
+            base64.b64encode(sealed).decode(),
+            self._wrapping.seal(key, bound_to=event_id),
+            [_digest(self._searching[0], subject) for subject in _subjects(values)],
+        )
+
+    def open(self, text: str, wrapped_key: bytes | None, event_id: str) -> dict[str, str] | None:
+        """Open what was sealed; None when its key was thrown away."""
+        if wrapped_key is None:
+            return None
+        try:
+            key = self._wrapping.open(wrapped_key, bound_to=event_id)
+            values: dict[str, str] = orjson.loads(Sealer([key]).open(base64.b64decode(text), bound_to=event_id))
+        except (CannotOpen, ValueError):
+            return None
+        return values
+
+    def search_digests(self, subject: str) -> list[bytes]:
+        """Give every digest under which this phone or e-mail may have been noted, one per configured key."""
+        return [_digest(key, subject) for key in self._searching]
+
+
+def separate(personal: Mapping[str, Any], details: Any) -> tuple[dict[str, str], Any]:
+    """Split into personal values by path and details that show nobody; secrets are dropped from both."""
+    values = {
+        key: REMOVED if _SECRET.search(_snake(key)) else str(value)
+        for key, value in personal.items()
+        if value is not None and value != ""
+    }
+    kept = _without_personal(plain(details), "details", values)
+    return values, kept
+
+
+def without_secrets(path: str | None) -> str | None:
+    """Keep the path of a request, without the tokens that some of our addresses carry."""
+    return path and _SECRET_SEGMENT.sub(REMOVED, path)
+
+
+def restore(content: dict[str, Any], values: Mapping[str, str] | None) -> dict[str, Any]:
+    """Put opened personal values back into their places; an erased one reads as erased."""
+    details = _restored(content.get("details"), "details", values)
+    own = None if values is None else {key: value for key, value in values.items() if not key.startswith("details.")}
+    return {**content, "details": details, "personal": own, "personal_erased": values is None}
+
+
+def mask_phone(phone: str) -> str:
+    """Hide the middle of a phone: +905421396386 becomes +90542***6386."""
+    if len(phone) <= _MASKED_FROM_END:
+        return "***"
+    return f"{phone[:-_MASKED_FROM_END]}***{phone[-_SHOWN_AT_END:]}"
+
+
+def _without_personal(value: Any, path: str, found: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _kept(key, item, f"{path}.{key}", found) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_personal(item, f"{path}.{index}", found) for index, item in enumerate(value)]
+    return value
+
+
+def _kept(key: str, value: Any, path: str, found: dict[str, str]) -> Any:
+    if _SECRET.search(_snake(key)) and isinstance(value, str | dict | list):
+        return REMOVED
+    if _PERSONAL.search(_snake(key)) and isinstance(value, str) and value:
+        found[path] = value
+        return SEALED
+    return _without_personal(value, path, found)
+
+
+def _restored(value: Any, path: str, values: Mapping[str, str] | None) -> Any:
+    if isinstance(value, dict):
+        return {key: _restored(item, f"{path}.{key}", values) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_restored(item, f"{path}.{index}", values) for index, item in enumerate(value)]
+    if value == SEALED:
+        return ERASED if values is None else values.get(path, SEALED)
+    return value
+
+
+def _snake(name: str) -> str:
+    """Read `farmerName` and `farmer_name` as the same field."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _subjects(values: Mapping[str, str]) -> Iterator[str]:
+    """Name the persons of a record by what identifies them: phones and e-mail addresses."""
+    for path, value in values.items():
+        if _snake(path.rsplit(".", 1)[-1]) in {"phone", "email"}:
+            yield value
+
+
+def _digest(key: bytes, subject: str) -> bytes:
+    """Digest a subject under a key: without the key nobody can try out all phone numbers (there are too few)."""
+    return hmac.digest(key, _normal(subject).encode("utf-8", "replace"), hashlib.sha256)
+
+
+def _normal(subject: str) -> str:
+    """Write a phone in digits and an e-mail in lower case, however it was typed."""
+    if "@" in subject:
+        return subject.strip().casefold()
+    return re.sub(r"\D", "", subject)[-10:]

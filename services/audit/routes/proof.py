@@ -1,0 +1,42 @@
+"""Proof that nobody touched the log: verifications and checkpoints."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from services.audit import commands, store
+from services.audit.routes.access import CurrentContext, Reader
+from services.audit.schemas import CheckpointShown, VerificationQueued, VerificationShown, VerificationState
+from shared.db import Row
+
+router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
+
+
+@router.get("/verification")
+async def get_verification(_: Reader, context: CurrentContext) -> VerificationState:
+    """Show the last result, and what is queued or running."""
+    async with context.database.connection() as conn:
+        last = await store.find_last_verification(conn)
+        pending = await store.find_pending_verification(conn)
+    return VerificationState(last=_shown(last), pending=_shown(pending))
+
+
+@router.post("/verification", status_code=202)
+async def request_verification(reader: Reader, context: CurrentContext) -> VerificationQueued:
+    """Queue a verification of the whole log; the worker runs it, GET shows the result."""
+    async with context.database.transaction() as conn:
+        return VerificationQueued(id=await commands.request_verification(conn, reader))
+
+
+@router.get("/checkpoints/latest")
+async def get_latest_checkpoint(_: Reader, context: CurrentContext) -> CheckpointShown:
+    """Give the newest signed checkpoint: keep a copy, and nobody can rewrite the log behind your back."""
+    async with context.database.connection() as conn:
+        row = await store.get_last_checkpoint(conn)
+    return CheckpointShown(**dict(row), verifier_key=context.signing_key.verifier.text())
+
+
+def _shown(row: Row | None) -> VerificationShown | None:
+    if row is None:
+        return None
+    return VerificationShown.model_validate({**(row["report"] or {}), **dict(row)}, extra="ignore")

@@ -1,0 +1,113 @@
+"""Records, heads and keys for the tests of the audit log."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from services.audit import commands
+from services.audit.commands.verification import Scope
+from services.audit.context import AuditContext
+from services.audit.domain.canonical import timestamp
+from services.audit.domain.chain import GENESIS, Head
+from services.audit.domain.checkpoints import FIRST, Checkpoint, SigningKey, origin_of
+from services.audit.domain.records import Arrival, Draft, draft
+from services.audit.domain.verification import Report
+from shared.identifiers import uuid7
+
+NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
+CHAIN = UUID("019ab000-0000-7000-8000-000000000001")
+KEY = SigningKey.generate()
+SECRET_KEYS = [bytes(range(32)), bytes(range(1, 33))]
+
+
+def an_empty_head() -> Head:
+    return Head(CHAIN, 0, GENESIS, datetime(2000, 1, 1, tzinfo=UTC))
+
+
+def a_content(**changes: Any) -> dict[str, Any]:
+    """The content of a record as `records.draft` makes it."""
+    return {
+        "v": 1,
+        "id": str(uuid7()),
+        "service": "auth",
+        "source": "/partner-hub/auth",
+        "type": "auth.audit.recorded.v1",
+        "time": timestamp(NOW),
+        "sequence": None,
+        "actor": {"kind": "admin", "id": 166, "roles": ["Admin"]},
+        "on_behalf_of": None,
+        "action": "auth.sign_in.succeeded",
+        "target": {"kind": "user", "id": "166"},
+        "outcome": "success",
+        "reason": None,
+        "severity": "info",
+        "request_id": "request-1",
+        "request_path": "/api/v1/auth/login",
+        "details": {},
+        "personal": None,
+        **changes,
+    }
+
+
+def an_arrival(**changes: Any) -> Arrival:
+    data = {
+        "action": "invitations.invitation.sent_on_behalf",
+        "actor": {"kind": "admin", "id": 166, "roles": ["Admin"]},
+        "outcome": "success",
+        "on_behalf_of": 6,
+        "request_id": "request-1",
+        "personal": {"phone": "+905421396386", "ip": "192.0.2.7"},
+        "details": {"invitation_id": 1234},
+        **changes.pop("data", {}),
+    }
+    given: dict[str, Any] = {
+        "event_id": uuid7(),
+        "service": "invitations",
+        "source": "/partner-hub/invitations",
+        "type": "invitations.audit.recorded.v1",
+        "occurred_at": NOW,
+        "sequence": 1,
+        "correlation_id": "request-1",
+        "causation_id": None,
+        "traceparent": None,
+        "data": data,
+        **changes,
+    }
+    return Arrival(**given)
+
+
+def a_checkpoint(seq: int, head: bytes, **changes: Any) -> Checkpoint:
+    given: dict[str, Any] = {
+        "origin": origin_of(CHAIN),
+        "number": 1,
+        "taken_at": NOW,
+        "records": seq,
+        "previous": FIRST,
+        **changes,
+    }
+    return Checkpoint(seq=seq, head=head, **given)
+
+
+async def sealed(context: AuditContext, *arrivals: Arrival) -> list[Draft]:
+    """Seal arrivals in one transaction, as the worker does."""
+    drafts = [draft(arrival, context.personal_data) for arrival in arrivals]
+    async with context.database.transaction() as conn:
+        return await commands.seal(conn, drafts)
+
+
+async def verified(context: AuditContext, *kept: str, first: int | None = None, last: int | None = None) -> Report:
+    """Verify the stored log with the directory's checkpoints and those that somebody kept."""
+    scope = Scope(keys=context.verifier_keys, outside_notes=[*context.directory.notes(), *kept], first=first, last=last)
+    async with context.database.connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        return await commands.verify(conn, scope)
+
+
+async def a_signed_checkpoint(context: AuditContext) -> str:
+    """Sign a checkpoint now and copy it out of the database."""
+    async with context.database.transaction() as conn:
+        await commands.take_checkpoint(conn, context.signing_key, every=timedelta())
+    async with context.database.connection() as conn:
+        await commands.copy_checkpoints(conn, context.directory, context.verifier_keys)
+    return context.directory.notes()[-1]

@@ -1,0 +1,183 @@
+"""Real processes: the worker killed at each step, and the operator's commands with their exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from services.audit import store
+from services.audit.context import AuditContext
+from shared.events import AuthAudit, InvitationsAudit
+from tests.audit.killed_worker import STEPS
+from tests.audit.material import a_signed_checkpoint, an_arrival, sealed, verified
+from tests.audit.test_consuming import QUEUE, an_audit_event, count, in_the_log
+from tests.support.databases import FreshDatabase
+from tests.support.eventually import eventually
+from tests.support.messages import publishing, to_queue
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def environment(context: AuditContext, broker: str) -> dict[str, str]:
+    """The variables of an audit process that works on the test's database."""
+    settings = context.settings
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return os.environ | {
+        "AUDIT_DATABASE_URL": settings.database_url.get_secret_value(),
+        "AUDIT_AMQP_URL": broker,
+        "AUDIT_SECRET_KEYS": settings.secret_keys.get_secret_value(),
+        "AUDIT_SIGNING_KEY_FILE": str(settings.signing_key_file),
+        "AUDIT_CHECKPOINT_DIR": str(settings.checkpoint_dir),
+        "AUDIT_WORKER_PORT": str(port),
+    }
+
+
+@contextmanager
+def process(environment: Mapping[str, str], *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    running = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE)
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.communicate()
+
+
+async def run(environment: Mapping[str, str], *command: str) -> tuple[int, str]:
+    """Run an operator's command to its end."""
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "services.audit", *command],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_killed_right_after_a_step_the_next_worker_records_each_event_once(
+    context: AuditContext, broker: str, environment: dict[str, str], step: str
+) -> None:
+    bodies = [an_audit_event(InvitationsAudit, number) for number in range(1, 51)]
+    async with publishing(broker) as publisher:
+        with process(environment, "tests.audit.killed_worker", step) as victim:
+            await publisher.publish([to_queue(QUEUE, body) for body in bodies])
+            assert await asyncio.to_thread(victim.wait, 30) == -9
+        with process(environment, "services.audit", "worker"):
+            await in_the_log(context, len(bodies), within=30)
+            await publisher.publish_one(to_queue(QUEUE, an_audit_event(AuthAudit)))
+            await in_the_log(context, len(bodies) + 1, within=30)
+    assert await count(context) == len(bodies) + 1
+    async with context.database.connection() as conn:
+        keys = await conn.fetchval("SELECT count(*) FROM personal_keys")
+    assert keys == len(bodies) + 1
+    report = await verified(context)
+    # Half a line on the disk is no checkpoint, and is said to be none.
+    torn = [("CHECKPOINT_SIG", 0)] if step == "append" else []
+    assert [(finding.kind, finding.seq) for finding in report.findings] == torn
+
+
+async def test_the_worker_prints_lines_signs_checkpoints_and_verifies_by_itself(
+    context: AuditContext, broker: str, environment: dict[str, str]
+) -> None:
+    lines = b""
+    body = an_audit_event(
+        InvitationsAudit,
+        action="invitations.bulk.started_on_behalf",
+        on_behalf_of=6,
+        details={"count": 5, "channel": "SMS"},
+    )
+    async with publishing(broker) as publisher:
+        with process(environment, "services.audit", "worker") as worker:
+            await publisher.publish_one(to_queue(QUEUE, body))
+            await in_the_log(context, 1, within=30)
+            await eventually(lambda: _has_verified(context), what="a verification")
+            worker.terminate()
+            lines, _ = await asyncio.to_thread(worker.communicate, timeout=20)
+            assert worker.returncode == 0
+    text = lines.decode()
+    assert '"message":"📤 ADMIN 166 creating 5 farmer invitations on behalf of sponsor 6 via SMS"' in text
+    assert "partner-hub/audit/" in text, "the checkpoint goes to the log stream as well"
+    assert len(context.directory.notes()) >= 1
+
+
+async def _has_verified(context: AuditContext) -> bool:
+    async with context.database.connection() as conn:
+        last = await store.find_last_verification(conn)
+    return last is not None and bool(last["ok"])
+
+
+async def test_verify_says_ok_and_ends_with_zero(context: AuditContext, environment: dict[str, str]) -> None:
+    await sealed(context, an_arrival(sequence=1), an_arrival(sequence=2))
+    await a_signed_checkpoint(context)
+    code, text = await run(environment, "verify")
+    assert (code, text.strip()) == (0, "OK: records 1 to 2, 2 read, 1 checkpoints compared, 0 findings")
+
+
+async def test_verify_names_what_was_done_and_ends_with_one(
+    context: AuditContext, fresh: FreshDatabase, environment: dict[str, str], tmp_path: Path
+) -> None:
+    await sealed(context, *[an_arrival(sequence=number) for number in range(1, 6)])
+    kept = tmp_path / "kept.txt"
+    kept.write_text(await a_signed_checkpoint(context))
+    owner = await asyncpg.connect(fresh.owner_url, server_settings={"search_path": "audit"})
+    await owner.execute("SET session_replication_role = replica")
+    await owner.execute("DELETE FROM records WHERE seq > 3")
+    await owner.execute("DELETE FROM checkpoints")
+    await owner.execute("UPDATE chain_head SET seq = 3, hash = (SELECT hash FROM records WHERE seq = 3)")
+    await owner.close()
+    for file in context.settings.checkpoint_dir.iterdir():
+        file.unlink()
+    assert (await run(environment, "verify"))[0] == 0, "nothing outside the database remembers"
+    code, text = await run(environment, "verify", "--checkpoint", str(kept))
+    assert code == 1
+    assert "TAIL_SHORT at 4: checkpoint 1 is signed for 5 records, 3 are left" in text
+    assert (await run(environment, "verify", "--from", "1", "--to", "2"))[0] == 0
+
+
+async def test_verify_without_a_database_says_so_and_ends_with_two(environment: dict[str, str]) -> None:
+    environment["AUDIT_DATABASE_URL"] = "postgresql://nobody:x@127.0.0.1:1/none"
+    code, text = await run(environment, "verify")
+    assert code == 2
+    assert "can't be verified" in text
+
+
+async def test_erase_names_its_count_and_needs_a_person(context: AuditContext, environment: dict[str, str]) -> None:
+    await sealed(context, an_arrival(), an_arrival(sequence=2))
+    code, text = await run(environment, "erase", "--phone", "05421396386", "--reason", "asked for")
+    assert (code, text.splitlines()[-1]) == (0, "erased the personal data of 2 records")
+    code, text = await run(environment, "erase", "--reason", "asked for")
+    assert code == 1
+    assert "Name the person" in text
+
+
+async def test_a_signing_key_is_made_once_and_only_we_can_read_it(environment: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "new" / "key.pem"
+    first = await run(environment, "create-key", str(path))
+    again = await run(environment, "create-key", str(path))
+    assert first == again
+    assert first[1].startswith("partner-hub-audit+")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_production_does_not_make_a_signing_key_by_itself(environment: dict[str, str]) -> None:
+    environment |= {"ENVIRONMENT": "production", "AUDIT_SIGNING_KEY_FILE": "/nowhere/key.pem"}
+    code, text = await run(environment, "verify")
+    assert code == 1
+    assert "create-key" in text
+    assert "Traceback" not in text

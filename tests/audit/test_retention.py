@@ -1,0 +1,155 @@
+"""Whole months leave the log only exported and verified; what stays is still provable, and so is what left."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import orjson
+import pytest
+
+from services.audit import store
+from services.audit.checkpoint_directory import read_export
+from services.audit.context import AuditContext
+from services.audit.domain.chain import extend, head_after
+from services.audit.domain.months import Month, NothingToPrune, whole_months_before
+from services.audit.domain.offline import verify_export
+from services.audit.domain.verification import Kind, Report
+from tests.audit.material import a_content, a_signed_checkpoint, an_arrival, sealed, verified
+from tests.audit.test_processes import environment, run
+from tests.support.databases import FreshDatabase
+
+__all__ = ["environment"]
+
+JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
+KINDS = {kind.value for kind in Kind}
+
+
+@pytest.fixture
+async def months(context: AuditContext, fresh: FreshDatabase, environment: dict[str, str]) -> dict[str, str]:
+    """Three records a month from January to March, two today, and a checkpoint; gives the operator's environment."""
+    owner = await asyncpg.connect(fresh.owner_url, server_settings={"search_path": "audit"})
+    for month in (1, 2, 3):
+        await owner.execute("SELECT make_partition($1)", datetime(2026, month, 1, tzinfo=UTC))
+    await owner.close()
+    async with context.database.transaction() as conn:
+        head, _ = await store.lock_head(conn)
+        for number in range(9):
+            now = datetime(2026, 1 + number // 3, 5 + number, tzinfo=UTC)
+            records = extend(head, [a_content(sequence=number + 1)], now)
+            await store.insert_records(conn, records)
+            head = head_after(head, records, now)
+        await store.save_head(conn, head)
+    await sealed(context, an_arrival(sequence=1), an_arrival(sequence=2))
+    await a_signed_checkpoint(context)
+    return environment | {"OWNER_DATABASE_URL": fresh.owner_url}
+
+
+def named(report: Report) -> set[str]:
+    return {finding.kind.value for finding in report.findings}
+
+
+async def test_whole_months_are_exported_verified_and_dropped(
+    context: AuditContext, months: dict[str, str], tmp_path: Path
+) -> None:
+    code, text = await run(months, "prune", "--before", "2026-03-15", "--archive", str(tmp_path / "archive"))
+    assert (code, text.splitlines()[-1]) == (
+        0,
+        f"dropped 2026-01, 2026-02: records 1 to 6, 6 exported to {tmp_path / 'archive'}",
+    )
+    report = await verified(context)
+    assert (report.findings, report.first_seq, report.records) == ([], 7, 5)
+    async with context.database.connection() as conn:
+        envelope = orjson.loads(await conn.fetchval("SELECT envelope FROM outbox"))
+    assert envelope["data"]["action"] == "audit.retention.pruned"
+    assert envelope["data"]["details"]["months"] == ["2026-01", "2026-02"]
+    key = context.signing_key.verifier
+    for name in ("2026-01", "2026-02"):
+        exported = verify_export(read_export(tmp_path / "archive" / f"audit-{name}.ndjson.gz"), [key])
+        assert (exported.ok, exported.records) == (True, 3)
+    code, text = await run(
+        months, "verify-export", str(tmp_path / "archive" / "audit-2026-01.ndjson.gz"), "--key", key.text()
+    )
+    assert (code, text.split(":")[0]) == (0, "OK")
+
+
+async def test_pruning_goes_on_where_it_stopped(context: AuditContext, months: dict[str, str], tmp_path: Path) -> None:
+    for day, first in (("2026-02-01", 4), ("2026-04-01", 10)):
+        assert (await run(months, "prune", "--before", day, "--archive", str(tmp_path)))[0] == 0
+        assert (await verified(context)).first_seq == first
+        assert (await verified(context)).ok
+
+
+async def test_a_log_that_does_not_verify_loses_nothing(
+    context: AuditContext, months: dict[str, str], fresh: FreshDatabase, tmp_path: Path
+) -> None:
+    owner = await asyncpg.connect(fresh.owner_url, server_settings={"search_path": "audit"})
+    await owner.execute("SET session_replication_role = replica")
+    await owner.execute("UPDATE records SET actor_id = 7 WHERE seq = 2")
+    await owner.close()
+    code, text = await run(months, "prune", "--before", "2026-03-01", "--archive", str(tmp_path))
+    assert code == 1
+    assert "COLUMN at 2" in text
+    assert (await verified(context)).records == 11
+
+
+async def test_the_month_at_hand_is_never_dropped(
+    months: dict[str, str], context: AuditContext, tmp_path: Path
+) -> None:
+    assert (await run(months, "prune", "--before", "2100-01-01", "--archive", str(tmp_path)))[0] == 0
+    assert (await verified(context)).records == 2
+
+
+@pytest.mark.usefixtures("months")
+async def test_dropping_months_by_hand_is_named(context: AuditContext, fresh: FreshDatabase) -> None:
+    owner = await asyncpg.connect(fresh.owner_url, server_settings={"search_path": "audit"})
+    await owner.execute("DROP TABLE records_2026_01")
+    async with context.database.connection() as conn:
+        head = await store.get_head(conn)
+    await owner.execute(
+        "INSERT INTO prunings (last_seq, note) VALUES (3, $1)",
+        f"partner-hub/audit/{head.chain_id}/pruned\n3\nforged\n\n",
+    )
+    await owner.close()
+    assert {"GAP", "CHECKPOINT_SIG"} <= named(await verified(context))
+
+
+@pytest.mark.parametrize(
+    ("day", "expected"), [("2026-01-31", []), ("2026-02-01", ["2026-01"]), ("2027-01-01", ["2026-01"])]
+)
+def test_only_months_that_are_over_are_chosen(day: str, expected: list[str]) -> None:
+    now = JANUARY + timedelta(days=40)
+    partitions = ["records_2026_02", "records_2026_01", "records_2026_12"]
+    try:
+        chosen = whole_months_before(partitions, datetime.fromisoformat(day).date(), now)
+    except NothingToPrune:
+        chosen = []
+    assert [month.name for month in chosen] == expected
+
+
+def test_december_is_followed_by_january() -> None:
+    assert Month.of_partition("records_2026_12").until == datetime(2027, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("line", "change", "kind"),
+    [
+        (2, lambda text: text.replace(b"success", b"failure"), "HASH"),
+        (2, lambda _: b"", "GAP"),
+        (3, lambda _: b"", "TAIL_SHORT"),
+        (4, lambda _: b"", "TAIL_SHORT"),
+        (2, lambda _: b"not json\n", "HASH"),
+        (0, lambda text: text.replace(b"time 2026", b"time 2025"), "CHECKPOINT_SIG"),
+    ],
+)
+async def test_a_changed_export_is_named(
+    context: AuditContext, months: dict[str, str], tmp_path: Path, line: int, change: object, kind: str
+) -> None:
+    await run(months, "prune", "--before", "2026-02-01", "--archive", str(tmp_path))
+    path = tmp_path / "audit-2026-01.ndjson.gz"
+    lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
+    assert len(lines) == 5
+    lines[line] = change(lines[line])  # type: ignore[operator]
+    assert kind in named(verify_export(lines, [context.signing_key.verifier]))
