@@ -1,0 +1,43 @@
+"""`python -m services.gateway api` serves; `check` tells whether the settings make sense."""
+
+from __future__ import annotations
+
+import asyncio
+
+import typer
+import uvloop
+
+from services.gateway import app as gateway_app
+from services.gateway.context import make_gateway
+from services.gateway.domain.routing import AREAS
+from services.gateway.settings import GatewaySettings
+from shared.telemetry import configure_logging
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="The gateway: the one address that clients call.")
+
+
+@app.command()
+def api() -> None:
+    """Serve HTTP."""
+    settings = GatewaySettings.load()
+    configure_logging(settings.service, "api", settings.log_level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(gateway_app.serve(settings))
+
+
+@app.command()
+def check() -> None:
+    """Check the settings and print where each area goes; exits with 1 and the reason if they make no sense."""
+    settings = GatewaySettings.load()
+    try:
+        gateway = make_gateway(settings)
+    except ValueError as error:
+        typer.echo(f"gateway can't start: {error}", err=True)
+        raise typer.Exit(1) from None
+    for area in AREAS:
+        typer.echo(f"{area.path.decode():<20} -> {settings.service_urls[gateway.upstreams[area.upstream].name]}")
+    typer.echo(f"tokens are checked with the keys at {settings.jwks_url}")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,39 @@
+"""Short questions of the gateway's own to the services: how they are, and what they offer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+import orjson
+
+from services.gateway.proxy.connection import Timeouts
+from services.gateway.proxy.exchange import Ask
+from services.gateway.proxy.upstream import Upstream
+from shared.errors import Failure
+
+
+async def look_at(upstream: Upstream, path: str, *, seconds: float) -> tuple[int, dict[str, Any]] | None:
+    """Ask a service for a JSON document: its status and content, or None if there is no such answer in time."""
+    head = b"GET %b HTTP/1.1\r\nhost: %b\r\naccept: application/json\r\n" % (path.encode(), upstream.host)
+    ask = Ask("GET", head, Timeouts(answer=seconds, idle=seconds))
+    try:
+        async with asyncio.timeout(seconds):
+            answer = await upstream.ask(ask, _nobody)
+            try:
+                parts = []
+                while part := await answer.read():
+                    parts.append(part)
+                document = orjson.loads(b"".join(parts))
+            finally:
+                answer.close()
+    except (Failure, TimeoutError, orjson.JSONDecodeError):
+        return None
+    return (answer.status, document) if isinstance(document, dict) else None
+
+
+async def _nobody() -> MutableMapping[str, Any]:
+    """Stand in for a client that stays on the line."""
+    await asyncio.Event().wait()
+    return {"type": "http.disconnect"}

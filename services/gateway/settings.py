@@ -1,0 +1,77 @@
+"""Every setting of the gateway."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, field_validator
+
+from shared.settings import ServiceSettings
+
+# Private, link-local and loopback addresses (RFC 1918, RFC 4193, RFC 6890).
+_INSIDE = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,fc00::/7,fe80::/10"
+
+
+class GatewaySettings(ServiceSettings):
+    """What the gateway reads from its environment; lists are separated by commas, limits hold per replica."""
+
+    service: ClassVar[str] = "gateway"
+
+    auth_url: str
+    referrals_url: str
+    invitations_url: str
+    audit_url: str
+
+    # Calls per minute and address (an IPv6 /64 counts as one), or per account.
+    sign_ins_per_minute: int = Field(30, ge=1)
+    resets_per_minute: int = Field(10, ge=1)
+    public_calls_per_minute: int = Field(120, ge=1)
+    callbacks_per_minute: int = Field(60_000, ge=1)
+    address_calls_per_minute: int = Field(6_000, ge=1)
+    account_calls_per_minute: int = Field(1_200, ge=1)
+
+    trusted_proxies: str = ""
+    operator_networks: str = _INSIDE
+    cors_origins: str = ""
+
+    connections_per_service: int = Field(100, ge=1)
+    waiting_per_service: int = Field(1_000, ge=0)
+    connect_seconds: float = Field(2.0, gt=0)
+    idle_seconds: float = Field(60.0, gt=0)
+    event_stream_idle_seconds: float = Field(300.0, gt=0)
+    body_seconds: float = Field(20.0, gt=0)
+    upload_seconds: float = Field(600.0, gt=0)
+    breaker_failures: int = Field(5, ge=1)
+    breaker_pause_seconds: float = Field(1.0, gt=0)
+    breaker_longest_pause_seconds: float = Field(15.0, gt=0)
+
+    header_bytes: int = Field(16_384, ge=1_024)
+    header_count: int = Field(100, ge=10)
+    header_seconds: float = Field(10.0, gt=0)
+    unread_seconds: float = Field(60.0, gt=0)
+    keep_alive_seconds: int = Field(30, ge=1)
+    # How long clients that hold a connection are told to take another one, before it is closed under them.
+    farewell_seconds: float = Field(1.0, ge=0)
+
+    @field_validator("auth_url", "referrals_url", "invitations_url", "audit_url")
+    @classmethod
+    def _is_plain_http(cls, url: str) -> str:
+        scheme, _, rest = url.partition("://")
+        if scheme != "http" or not rest.strip("/") or "/" in rest.rstrip("/"):
+            raise ValueError("must read http://host:port")
+        return url.rstrip("/")
+
+    @property
+    def service_urls(self) -> dict[str, str]:
+        """Give the address of each service."""
+        return {
+            "auth": self.auth_url,
+            "referrals": self.referrals_url,
+            "invitations": self.invitations_url,
+            "audit": self.audit_url,
+        }
+
+
+def split(text: str) -> list[str]:
+    """Read a list that is separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,126 @@
+"""The whole gateway over real sockets: its own pages, and how it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.gateway.raw import OK, Line, Script, raw_service
+from tests.gateway.recording import OPEN, assert_problem, record
+from tests.gateway.running import Running, running_gateway
+from tests.support.eventually import eventually
+
+# --- its own pages
+
+
+def a_service(documents: dict[str, tuple[int, Any]]) -> Script:
+    async def script(line: Line) -> None:
+        while True:
+            path = (await line.head()).split(b" ")[1].decode()
+            status, document = documents.get(path, (404, {}))
+            body = json.dumps(document).encode()
+            await line.say(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body))
+
+    return script
+
+
+async def test_readiness_shows_each_service() -> None:
+    ready = {"status": "ready", "parts": {"database": "ok"}}
+    alive = {"status": "ok", "service": "referrals", "partner_center_enabled": True}
+    well = a_service({"/readyz": (200, ready), "/healthz": (200, alive)})
+    async with raw_service(well) as service, running_gateway(service.url) as running, running.client() as client:
+        answer = await client.get("/readyz")
+        state = answer.json()
+        assert answer.status_code == 200
+        assert state["upstreams"]["auth"]["status"] == "ready"
+        assert state["partner_center_enabled"] is True
+        assert state["status"] == "degraded", "the broker of this test is away"
+        assert "not following" in state["parts"]["stream gateway.revocations"]
+    async with running_gateway() as running, running.client() as client:
+        answer = await client.get("/readyz")
+        assert answer.status_code == 503
+        assert {state["status"] for state in answer.json()["upstreams"].values()} == {"away"}
+        assert (await client.get("/healthz")).json() == {"status": "ok", "service": "gateway"}
+
+
+async def test_figures_are_for_operators() -> None:
+    async with running_gateway() as running, running.client() as client:
+        await client.get("/nothing")
+        figures = await client.get("/metrics")
+        assert 'gateway_request_seconds_count{method="GET",route="none",status="404"}' in figures.text
+        assert 'gateway_service_circuit_open{service="auth"} 0.0' in figures.text
+    async with running_gateway(operator_networks="203.0.113.0/24") as running, running.client() as client:
+        assert_problem(await client.get("/metrics"), 403, "ONLY_FROM_INSIDE")
+
+
+async def test_pages_need_nothing_from_elsewhere() -> None:
+    async with running_gateway() as running, running.client() as client:
+        for path in ("/", "/docs"):
+            page = await client.get(path)
+            assert page.headers["content-type"].startswith("text/html")
+            assert "default-src 'none'" in page.headers["content-security-policy"]
+            assert "http://" not in page.text
+            assert "https://" not in page.text
+        assert (await client.get("/docs.js")).headers["content-type"].startswith("text/javascript")
+
+
+# --- leaving
+
+
+async def test_stopping_finishes_what_has_begun_and_takes_nothing_new() -> None:
+    async def script(line: Line) -> None:
+        await line.head()
+        await asyncio.sleep(0.5)
+        await line.say(OK)
+
+    async with (
+        raw_service(script) as service,
+        running_gateway(service.url, farewell_seconds=0.2) as running,
+        running.client() as client,
+    ):
+        request = asyncio.create_task(client.get(OPEN))
+        await eventually(lambda: service.heads)
+        stopping = asyncio.create_task(running.stop())
+        await asyncio.sleep(0.2)
+        with pytest.raises(httpx.ConnectError):
+            await running.client().get("/healthz")
+        answer = await request
+        assert (answer.status_code, answer.text) == (200, "ok")
+        await stopping
+
+
+async def test_stopping_tells_busy_clients_to_go_elsewhere() -> None:
+    async with raw_service(record) as service, running_gateway(service.url, farewell_seconds=1.0) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        ask = f"GET {OPEN} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
+        writer.write(ask)
+        first = await reader.readuntil(b"\r\n\r\n")
+        assert b"connection: close" not in first
+        await reader.read(65_536)
+        stopping = asyncio.create_task(running.stop())
+        await asyncio.sleep(0.3)
+        writer.write(ask)
+        assert b"connection: close" in (await reader.read()).lower()
+        await asyncio.wait_for(stopping, 1)
+        writer.close()
+
+
+async def test_stopping_ends_event_streams() -> None:
+    async def script(line: Line) -> None:
+        await line.head()
+        await line.say(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n")
+        await line.reader.read()
+
+    async def stop_soon(running: Running) -> None:
+        await asyncio.sleep(0.2)
+        await running.stop()
+
+    async with raw_service(script) as service, running_gateway(service.url, drain_seconds=30) as running:
+        stopping = asyncio.create_task(stop_soon(running))
+        async with running.client() as client:
+            assert (await client.get(OPEN)).text == "data: 1\n\n", "a proper end, not a cut"
+        await asyncio.wait_for(stopping, 2)

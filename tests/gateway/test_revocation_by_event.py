@@ -1,0 +1,141 @@
+"""Revocations that come over the broker: refused within a second, by every replica, also by one that starts later."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from shared import topology
+from shared.bus import Outgoing, Publisher
+from shared.events import Event, SessionsRevoked, UserChanged, encode
+from tests.gateway.raw import raw_service
+from tests.gateway.recording import CLOSED, record
+from tests.gateway.running import Running, running_gateway
+from tests.support.eventually import eventually
+from tests.support.messages import publishing
+from tests.support.tokens import Issuer
+
+
+@pytest.fixture
+async def service_url() -> AsyncIterator[str]:
+    async with raw_service(record) as service:
+        yield service.url
+
+
+@pytest.fixture
+def user_id() -> int:
+    """An account of this test alone: a stream keeps what earlier tests have said."""
+    return uuid.uuid4().int % 1_000_000_000
+
+
+async def tell(publisher: Publisher, event: Event) -> None:
+    event_id, body = encode(event)
+    await publisher.publish_one(Outgoing(topology.EVENTS, event.routing_key, body, str(event_id)))
+
+
+def a_change(user_id: int, **changes: object) -> UserChanged:
+    facts = {
+        "user_id": user_id,
+        "version": 2,
+        "email": "admin@example.com",
+        "full_name": "Deniz Örnek",
+        "roles": ["Admin"],
+        "is_active": True,
+        "status": "active",
+    }
+    return UserChanged.model_validate(facts | changes)
+
+
+async def following(running: Running) -> None:
+    await eventually(lambda: running.gateway.health.report().get("stream gateway.revocations") == "following")
+
+
+async def status(client: httpx.AsyncClient, token: str) -> int:
+    answer = await client.get(CLOSED, headers={"authorization": f"Bearer {token}"})
+    if answer.status_code == 401:
+        assert answer.json()["code"] == "SESSION_REVOKED"
+    return answer.status_code
+
+
+async def seconds_until_refused(client: httpx.AsyncClient, token: str) -> float:
+    began = time.monotonic()
+
+    async def is_refused() -> bool:
+        return await status(client, token) == 401
+
+    await eventually(is_refused, within=5)
+    return time.monotonic() - began
+
+
+async def test_a_revoked_session_is_refused_within_a_second(
+    broker: str, service_url: str, issuer: Issuer, user_id: int
+) -> None:
+    session, other = uuid.uuid4(), uuid.uuid4()
+    token = issuer.token(user_id, "Admin", sid=str(session))
+    elsewhere = issuer.token(user_id, "Admin", sid=str(other))
+    async with (
+        running_gateway(service_url, issuer=issuer, amqp_url=broker) as running,
+        running.client() as client,
+        publishing(broker) as publisher,
+    ):
+        await following(running)
+        assert await status(client, token) == 200
+        revoked = SessionsRevoked(
+            user_id=user_id, session_ids=[session], revoked_at=datetime.now(UTC), reason="signed out"
+        )
+        await tell(publisher, revoked)
+        assert await seconds_until_refused(client, token) < 1.0
+        assert await status(client, elsewhere) == 200
+
+
+async def test_a_replica_that_starts_later_knows_what_was_revoked_before(
+    broker: str, service_url: str, issuer: Issuer, user_id: int
+) -> None:
+    session = uuid.uuid4()
+    token = issuer.token(user_id, "Admin", sid=str(session))
+    async with publishing(broker) as publisher:
+        now = datetime.now(UTC)
+        await tell(publisher, SessionsRevoked(user_id=user_id, session_ids=[session], revoked_at=now, reason="reset"))
+    async with running_gateway(service_url, issuer=issuer, amqp_url=broker) as running, running.client() as client:
+        await following(running)
+        assert await seconds_until_refused(client, token) < 5.0
+
+
+async def test_all_sessions_of_an_account_can_be_revoked_and_a_later_sign_in_is_let_in(
+    broker: str, service_url: str, issuer: Issuer, user_id: int
+) -> None:
+    before = issuer.token(user_id, "Admin", iat=int(time.time()) - 60)
+    after = issuer.token(user_id, "Admin")
+    async with (
+        running_gateway(service_url, issuer=issuer, amqp_url=broker) as running,
+        running.client() as client,
+        publishing(broker) as publisher,
+    ):
+        await following(running)
+        at = datetime.now(UTC) - timedelta(seconds=30)
+        await tell(publisher, SessionsRevoked(user_id=user_id, revoked_at=at, reason="reset"))
+        await seconds_until_refused(client, before)
+        assert await status(client, after) == 200
+
+
+async def test_an_account_that_loses_a_role_or_is_disabled_is_refused(
+    broker: str, service_url: str, issuer: Issuer, user_id: int
+) -> None:
+    admin = issuer.token(user_id, "Admin", iat=int(time.time()) - 5)
+    auditor = issuer.token(user_id, "Auditor", iat=int(time.time()) - 5)
+    async with (
+        running_gateway(service_url, issuer=issuer, amqp_url=broker) as running,
+        running.client() as client,
+        publishing(broker) as publisher,
+    ):
+        await following(running)
+        await tell(publisher, a_change(user_id, roles=["Auditor"]))
+        await seconds_until_refused(client, admin)
+        assert await status(client, auditor) == 200
+        await tell(publisher, a_change(user_id, roles=["Auditor"], is_active=False, status="disabled"))
+        await seconds_until_refused(client, auditor)
