@@ -1,0 +1,1 @@
+"""One program per contender, each run as a process of its own."""
