@@ -49,6 +49,10 @@ _TRY_AGAIN = (
     asyncpg.DeadlockDetectedError,
     asyncpg.QueryCanceledError,
     asyncpg.LockNotAvailableError,
+    # The columns changed under a prepared statement: a migration ran; the next attempt prepares it anew.
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.OutdatedSchemaCacheError,
+    TimeoutError,
 )
 _BAD_TEXT = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
 
@@ -172,9 +176,16 @@ def meaning_of_errors(conn: Connection) -> Iterator[None]:
     except _BAD_TEXT as error:
         raise Invalid(fields=[FieldError("", "Text must not contain NUL characters.")]) from error
     except asyncpg.InterfaceError as error:
-        if not conn.is_closed():
+        if not _is_gone(conn):
             raise
         raise DatabaseUnavailable from error
+
+
+def _is_gone(conn: Connection) -> bool:
+    try:
+        return conn.is_closed()
+    except asyncpg.InterfaceError:  # it broke, and the pool has taken it back from us
+        return True
 
 
 @contextmanager

@@ -32,6 +32,8 @@ _SKEW_SECONDS: Final = 5
 _CACHED_TOKENS: Final = 10_000
 # An unknown key id makes us ask for keys again, at most so often: forged key ids must not become a flood of requests.
 _REFETCH_SECONDS: Final = 60.0
+# After a failure, those who waited for the same keys don't wait for another one, one after the other.
+_FAILED_SECONDS: Final = 1.0
 _FETCH_SECONDS: Final = 5.0
 _LONGEST_TOKEN: Final = 8_192
 _DOTS: Final = 2  # header.claims.signature
@@ -68,6 +70,13 @@ class TokenInvalid(Unauthenticated):
     message = "Unauthorized"
 
 
+class KeysUnavailable(Unavailable):
+    """Nobody can be let in while there is nothing to check their tokens with."""
+
+    code = "TOKEN_KEYS_UNAVAILABLE"
+    message = "The keys to check tokens with can't be fetched. Try again later."
+
+
 def keys_from(url: str) -> KeySource:
     """Fetch the issuer's public keys over HTTP."""
 
@@ -79,7 +88,7 @@ def keys_from(url: str) -> KeySource:
                 keys: Mapping[str, Any] = answer.json()
                 return keys
         except (httpx.HTTPError, ValueError) as error:
-            raise Unavailable("The keys to check tokens with can't be fetched. Try again later.") from error
+            raise KeysUnavailable from error
 
     return fetch
 
@@ -93,6 +102,7 @@ class TokenVerifier:
         self._audience = audience
         self._keys: dict[str, Any] = {}
         self._fetched_at = -_REFETCH_SECONDS
+        self._failed_at = -_FAILED_SECONDS
         self._fetching = asyncio.Lock()
         self._good: OrderedDict[bytes, Principal] = OrderedDict()
 
@@ -158,15 +168,25 @@ class TokenVerifier:
 
     async def _refetch(self, key_id: str) -> None:
         async with self._fetching:
-            if key_id in self._keys or (self._keys and time.monotonic() - self._fetched_at < _REFETCH_SECONDS):
+            now = time.monotonic()
+            if key_id in self._keys or (self._keys and now - self._fetched_at < _REFETCH_SECONDS):
                 return
-            document = await self._fetch()
+            if now - self._failed_at < _FAILED_SECONDS:
+                raise KeysUnavailable
             try:
-                keys = KeySet.import_key_set({"keys": [key for key in document["keys"] if _is_signature_key(key)]})
-            except (JoseError, KeyError, TypeError, ValueError) as error:
-                raise Unavailable("The keys to check tokens with can't be read.") from error
-            self._keys = {str(key.kid): key for key in keys.keys}
+                self._keys = _signature_keys(await self._fetch())
+            except Unavailable:
+                self._failed_at = time.monotonic()
+                raise
             self._fetched_at = time.monotonic()
+
+
+def _signature_keys(document: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        keys = KeySet.import_key_set({"keys": [key for key in document["keys"] if _is_signature_key(key)]})
+    except (JoseError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise KeysUnavailable("The keys to check tokens with can't be read.") from error
+    return {str(key.kid): key for key in keys.keys}
 
 
 def _header(token: str) -> Mapping[str, Any]:

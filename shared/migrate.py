@@ -56,6 +56,15 @@ async def _prepare_schema(conn: asyncpg.Connection[asyncpg.Record], schema: str,
     role, password = unquote(url.username or ""), unquote(url.password or "")
     owner = await conn.fetchval("SELECT current_user")
     await conn.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)}")
+    await conn.execute(f"SET search_path = {_quoted(schema)}")
+    await conn.execute("SELECT set_config('partner_hub.role', $1, false)", role or owner)
+    await conn.execute(
+        """CREATE TABLE IF NOT EXISTS schema_migrations (
+               name text CONSTRAINT schema_migrations_pkey PRIMARY KEY,
+               checksum text NOT NULL,
+               applied_at timestamptz NOT NULL DEFAULT now())"""
+    )
+    # Only now the rights on tables that will be made: what was applied is not the service's to change.
     if role and role != owner:
         exists = await conn.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role)
         verb = "ALTER" if exists else "CREATE"
@@ -70,14 +79,6 @@ async def _prepare_schema(conn: asyncpg.Connection[asyncpg.Record], schema: str,
             await conn.execute(
                 f"ALTER DEFAULT PRIVILEGES IN SCHEMA {_quoted(schema)} GRANT {rights} TO {_quoted(role)}"
             )
-    await conn.execute(f"SET search_path = {_quoted(schema)}")
-    await conn.execute("SELECT set_config('partner_hub.role', $1, false)", role or owner)
-    await conn.execute(
-        """CREATE TABLE IF NOT EXISTS schema_migrations (
-               name text CONSTRAINT schema_migrations_pkey PRIMARY KEY,
-               checksum text NOT NULL,
-               applied_at timestamptz NOT NULL DEFAULT now())"""
-    )
 
 
 async def _apply(conn: asyncpg.Connection[asyncpg.Record], schema: str, name: str, sql: str) -> bool:

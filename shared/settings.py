@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Environment = Literal["development", "production"]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(str.upper)]
 
 _GENERAL = {"database_url", "amqp_url"}
 
@@ -23,7 +24,7 @@ class ServiceSettings(BaseSettings):
     service: ClassVar[str]
 
     environment: Environment = Field("development", validation_alias="ENVIRONMENT")
-    log_level: str = Field("INFO", validation_alias="LOG_LEVEL")
+    log_level: LogLevel = Field("INFO", validation_alias="LOG_LEVEL")
     amqp_url: SecretStr
     host: str = "127.0.0.1"
     port: int = 8000
@@ -39,6 +40,8 @@ class ServiceSettings(BaseSettings):
         service = getattr(cls, "service", None)
         if service is None:
             return
+        # Fields are read by their bare names too (populate_by_name), and PORT or HOST of the machine are not ours.
+        cls.model_config["env_prefix"] = f"{service.upper()}_"
         for name, field in cls.model_fields.items():
             if field.validation_alias is None:
                 general = [name.upper()] if name in _GENERAL else []

@@ -6,6 +6,7 @@ and audit record that the request caused, in whatever process.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -100,10 +101,14 @@ class _JsonLines(logging.Formatter):
             line["request_id"] = trace.request_id
             if trace.causation_id:
                 line["event_id"] = trace.causation_id
-        line.update({name: value for name, value in record.__dict__.items() if name not in _STANDARD})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        # What a caller adds can't pretend to be another service or request.
+        line |= {name: value for name, value in record.__dict__.items() if name not in _STANDARD | line.keys()}
+        try:
+            return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        except orjson.JSONEncodeError:  # half of a surrogate pair, a number of more than 64 bits
+            return json.dumps(line, default=str, ensure_ascii=False).encode(errors="replace").decode()
 
 
 def configure_logging(service: str, role: str, level: str = "INFO") -> None:

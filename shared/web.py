@@ -6,7 +6,8 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Annotated, Any, Final
+from http import HTTPStatus
+from typing import Annotated, Any, Final, Literal
 
 import orjson
 import uvicorn
@@ -19,12 +20,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared import telemetry
 from shared.errors import (
+    BadRequest,
     Failure,
     FieldError,
     Forbidden,
     Invalid,
     MethodNotAllowed,
     NotFound,
+    TooLarge,
     Unauthenticated,
     Unavailable,
 )
@@ -82,11 +85,10 @@ def create_app(
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Answer every error as problem+json."""
+    """Answer every error as problem+json; what nobody foresaw, RequestThread answers."""
     app.add_exception_handler(Failure, _on_failure)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_unforeseen)
 
 
 def problem(error: Failure) -> Response:
@@ -137,6 +139,12 @@ class RequestThread:
         with telemetry.use(trace):
             try:
                 await self._app(scope, receive, with_request_id)
+            except Exception:
+                # Here, not in a handler of the framework's: those answer after the trace has ended.
+                log.exception("a request failed in a way that nobody foresaw")
+                if status:
+                    raise  # the answer has begun; the server cuts the connection
+                await problem(Failure())(scope, receive, with_request_id)
             finally:
                 route = getattr(scope.get("route"), "path", "none")
                 REQUEST_SECONDS.labels(scope["method"], route, status).observe(time.perf_counter() - started)
@@ -220,21 +228,21 @@ def _field_error(item: dict[str, Any]) -> FieldError:
 
 async def _on_http_exception(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  registered for this type only
-    kinds: dict[int, Failure] = {404: NotFound("There is nothing at this address."), 405: MethodNotAllowed()}
+    kinds: dict[int, Failure] = {
+        400: BadRequest(str(error.detail)),
+        404: NotFound("There is nothing at this address."),
+        405: MethodNotAllowed(),
+        413: TooLarge(),
+    }
     failure = kinds.get(error.status_code)
     if failure is None:
         failure = Failure(str(error.detail), code=f"HTTP_{error.status_code}")
         failure.status = error.status_code  # type: ignore[misc]  # the framework's own status
+        failure.title = HTTPStatus(error.status_code).phrase  # type: ignore[misc]  # and its name
     answer = problem(failure)
     for name, value in (error.headers or {}).items():
         answer.headers[name] = value
     return answer
-
-
-async def _on_unforeseen(_: Request, error: Exception) -> Response:
-    # The client learns nothing but the request id; the log has the rest.
-    log.error("a request failed in a way that nobody foresaw", exc_info=error)
-    return problem(Failure())
 
 
 async def serve(app: ASGIApp, settings: ServiceSettings) -> None:
@@ -260,13 +268,16 @@ async def serve_health(settings: ServiceSettings, health: Health, *, port: int) 
     async def metrics() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    server = _server(app, settings.host, port, 1.0)
+    # Without a lifespan, which would end in a stack trace when the worker cancels this.
+    server = _server(app, settings.host, port, 1.0, lifespan="off")
     # The worker itself answers the signals; this server ends with it.
     server.capture_signals = _no_signals  # type: ignore[method-assign]
     await server.serve()
 
 
-def _server(app: ASGIApp, host: str, port: int, drain_seconds: float) -> uvicorn.Server:
+def _server(
+    app: ASGIApp, host: str, port: int, drain_seconds: float, *, lifespan: Literal["on", "off"] = "on"
+) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
@@ -278,6 +289,7 @@ def _server(app: ASGIApp, host: str, port: int, drain_seconds: float) -> uvicorn
             loop="uvloop",
             http="httptools",
             ws="none",
+            lifespan=lifespan,
             timeout_graceful_shutdown=int(drain_seconds),
         )
     )

@@ -108,10 +108,11 @@ def decode(body: bytes) -> Envelope:
         raw = orjson.loads(body)
         kind = _registry[raw["type"]]
         sequence = raw.get("sequence")
+        _refuse_other_types(raw)
         return Envelope(
             id=UUID(raw["id"]),
             source=raw["source"],
-            time=datetime.fromisoformat(raw["time"]),
+            time=_moment(raw["time"]),
             event=kind.model_validate(raw["data"]),
             subject=raw.get("subject"),
             correlation_id=raw.get("correlationid"),
@@ -127,3 +128,19 @@ def decode(body: bytes) -> Envelope:
         raise Undecodable(f"unknown type or missing attribute: {error}") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise Undecodable(f"no CloudEvents JSON: {error}") from error
+
+
+def _refuse_other_types(raw: dict[str, Any]) -> None:
+    """Refuse attributes that are no text here: later on they would fail where a message can't be set aside."""
+    for name in ("subject", "correlationid", "causationid", "traceparent"):
+        if not isinstance(raw.get(name, ""), str):
+            raise TypeError(f"{name} is no text")
+    if not isinstance(raw["source"], str):
+        raise TypeError("source is no text")
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("time has no zone")
+    return moment

@@ -92,13 +92,13 @@ class Ledger:
         """Say whether every intent has had its effect."""
         try:
             async with self.database.connection() as conn:
-                intents, effects, left = await conn.fetchrow(
+                row = await conn.fetchrow(
                     """SELECT (SELECT count(*) FROM intents), (SELECT count(*) FROM effects),
                               (SELECT count(*) FROM outbox)"""
                 )
         except Unavailable:
             return False
-        return bool(intents and effects >= intents and left == 0)
+        return bool(row and row[0] and row[1] >= row[0] and row[2] == 0)
 
     async def check(self, amqp_url: str) -> int:
         """Compare one by one: each intent one effect, no other effect, nothing left; gives how many."""

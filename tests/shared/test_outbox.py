@@ -41,12 +41,12 @@ async def is_empty(fresh: FreshDatabase) -> bool:
 
 
 async def test_an_event_of_a_rolled_back_transaction_never_leaves(fresh: FreshDatabase, broker: str) -> None:
-    conn = await fresh.database.dedicated()
-    transaction = conn.transaction()
+    undecided = await fresh.database.dedicated()
+    transaction = undecided.transaction()
     await transaction.start()
-    await outbox.add(conn, a_user_registered(1))
+    await outbox.add(undecided, a_user_registered(1))
     await transaction.rollback()
-    await conn.close()
+    await undecided.close()
     async with fresh.database.transaction() as conn:
         await outbox.add(conn, a_user_registered(2))
     async with running(fresh.database, broker):

@@ -6,12 +6,20 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], *, within: float = 15.0, what: str = "it") -> T:
+@overload
+async def eventually(condition: Callable[[], Awaitable[T]], *, within: float = 15.0, what: str = "it") -> T: ...
+
+
+@overload
+async def eventually(condition: Callable[[], T], *, within: float = 15.0, what: str = "it") -> T: ...
+
+
+async def eventually(condition: Callable[[], Any], *, within: float = 15.0, what: str = "it") -> Any:
     """Wait until the condition gives something true and return that; fails after `within` seconds."""
     deadline = time.monotonic() + within
     while True:

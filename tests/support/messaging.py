@@ -12,6 +12,7 @@ import httpx
 import uvicorn
 
 from sandbox.messaging_provider import Connection, MessagingProvider
+from tests.support.eventually import eventually
 
 
 class RunningProvider:
@@ -20,7 +21,7 @@ class RunningProvider:
     def __init__(self, url: str, application: MessagingProvider) -> None:
         self.url = url
         self.application = application
-        self._client = httpx.AsyncClient(base_url=url, trust_env=False)
+        self._client = httpx.AsyncClient(base_url=url, trust_env=False, verify=False)  # noqa: S501 - plain HTTP
 
     async def turn(self, **knobs: Any) -> None:
         """Set knobs."""
@@ -52,8 +53,7 @@ async def running_provider() -> AsyncIterator[RunningProvider]:
         config = uvicorn.Config(application, http=Connection, log_level="warning", lifespan="on")
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: server.started or task.done(), what="the stand-in")
         running = RunningProvider(f"http://127.0.0.1:{listener.getsockname()[1]}", application)
         yield running
         await running.close()
@@ -62,7 +62,9 @@ async def running_provider() -> AsyncIterator[RunningProvider]:
 
 
 @asynccontextmanager
-async def raw_server(answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
+async def raw_server(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[str]:
     """Listen on a free port and let `answer` do as it likes with each connection."""
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     try:

@@ -73,7 +73,7 @@ class SandboxMicrosoft:
 @contextmanager
 def running_microsoft(directory: Path) -> Iterator[SandboxMicrosoft]:
     """Start the sandbox as its own process and stop it again."""
-    sandbox = SandboxMicrosoft(_free_port(), directory)
+    sandbox = SandboxMicrosoft(free_port(), directory)
     command = [sys.executable, "-m", "sandbox", "microsoft", "--port", str(sandbox.port), "--dir", str(directory)]
     with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as process:
         try:
@@ -96,7 +96,7 @@ def _wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:
     raise AssertionError("the sandbox did not listen in time")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

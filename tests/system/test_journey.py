@@ -1,0 +1,54 @@
+"""The tour of `make demo`, step by step, against a whole system of its own: all processes, through the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local import stack
+from local.stack_file import processes
+from local.supervisor import stop_roles
+from local.tour.guide import Guide
+from local.tour.journey import STEPS, Step
+from local.tour.telling import Printer
+
+pytestmark = pytest.mark.timeout(300)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def guide() -> Iterator[Guide]:
+    run_dir = ROOT / ".run" / "test-journey"
+    try:
+        leader = Guide(stack.up(run_dir), run_dir, Printer())
+        yield leader
+        leader.close()
+    finally:
+        stack.down(run_dir)
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: f"{step.name}-{step.take.__name__}")
+def test_what_the_tour_shows_holds(guide: Guide, step: Step) -> None:
+    step.take(guide)
+
+
+def test_each_role_is_a_process_of_its_own(guide: Guide) -> None:
+    running = processes(guide.run_dir)
+    assert set(running) == set(guide.stack["logs"])
+    assert all(process.is_alive() for process in running.values())
+    assert len({process.pid for process in running.values()}) == len(running)
+
+
+def test_no_password_of_a_person_is_in_any_log(guide: Guide) -> None:
+    passwords = [account["password"] for account in guide.stack["accounts"].values()]
+    logs = {path.name: path.read_text(errors="replace") for path in (guide.run_dir / "logs").iterdir()}
+    assert [name for name, text in logs.items() if any(password in text for password in passwords)] == []
+
+
+def test_stopping_ends_every_role(guide: Guide) -> None:
+    running = list(processes(guide.run_dir).values())
+    stop_roles(guide.run_dir)
+    assert not any(process.is_alive() for process in running)
