@@ -7,7 +7,7 @@ PYTHON ?= $(shell for name in $(CANDIDATES); do $$name -c '$(NEW_ENOUGH)' 2>/dev
 ENVIRONMENT_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup python demo up down test test-slow check bench lock clean
+.PHONY: help setup python demo up down test test-slow check docs bench lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p; s/^\(bench-\)%:.*## /\1<row>|/p' Makefile | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -32,6 +32,9 @@ test-slow: setup ## Run the tests that take long: large volumes, timing statisti
 
 check: setup ## Check format, lint, types, import rules and that the requirement files are current
 	@$(ENVIRONMENT_PYTHON) -m local.check
+
+docs: setup ## Write docs/events.md and docs/asyncapi.yaml anew from the code
+	@$(ENVIRONMENT_PYTHON) -m local.catalog
 
 bench: setup ## Measure us and our peers in turn on the same servers, and write benchmarks/results.json
 	@$(PYTHON) -m local.bootstrap bench

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -32,6 +33,8 @@ _SKEW_SECONDS: Final = 5
 _CACHED_TOKENS: Final = 10_000
 # An unknown key id makes us ask for keys again, at most so often: forged key ids must not become a flood of requests.
 _REFETCH_SECONDS: Final = 60.0
+# Keys are looked at again after so long, so that one that was disabled is dropped although its tokens still come.
+_RENEW_SECONDS: Final = 300.0
 # After a failure, those who waited for the same keys don't wait for another one, one after the other.
 _FAILED_SECONDS: Final = 1.0
 _FETCH_SECONDS: Final = 5.0
@@ -161,6 +164,8 @@ class TokenVerifier:
     async def _key(self, key_id: str) -> Any:
         if key_id not in self._keys:
             await self._refetch(key_id)
+        elif time.monotonic() - self._fetched_at > _RENEW_SECONDS:
+            await self._renew()
         try:
             return self._keys[key_id]
         except KeyError:
@@ -173,12 +178,23 @@ class TokenVerifier:
                 return
             if now - self._failed_at < _FAILED_SECONDS:
                 raise KeysUnavailable
-            try:
-                self._keys = _signature_keys(await self._fetch())
-            except Unavailable:
-                self._failed_at = time.monotonic()
-                raise
-            self._fetched_at = time.monotonic()
+            await self._take_keys()
+
+    async def _renew(self) -> None:
+        """Look at the keys again; while they can't be fetched, those at hand serve on."""
+        if self._fetching.locked() or time.monotonic() - self._failed_at < _REFETCH_SECONDS:
+            return
+        async with self._fetching:
+            with suppress(Unavailable):
+                await self._take_keys()
+
+    async def _take_keys(self) -> None:
+        try:
+            self._keys = _signature_keys(await self._fetch())
+        except Unavailable:
+            self._failed_at = time.monotonic()
+            raise
+        self._fetched_at = time.monotonic()
 
 
 def _signature_keys(document: Mapping[str, Any]) -> dict[str, Any]:

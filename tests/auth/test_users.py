@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shared.events import PasswordChanged, PasswordResetRequested, SessionsRevoked, UserChanged, UserRegistered
+from shared.pagination import encode_cursor
 from tests.auth.conftest import OTHER_PASSWORD, PASSWORD, Auth, outcome
 
 ADMIN, SPONSOR = "admin@example.com", "sponsor@example.com"
@@ -103,7 +104,16 @@ async def test_users_are_listed_in_pages_and_filtered(auth: Auth) -> None:
     assert await found("role=Player&is_active=true") == 4
     assert await found("search=PLAYER2") == 1
     assert await found("search=%25") == 0
-    for bad in ("role=Root", "limit=0", "limit=1000", "cursor=rubbish", "cursor=WyJ4Il0", "search=%00"):
+    for bad in (
+        "role=Root",
+        "limit=0",
+        "limit=1000",
+        "cursor=rubbish",
+        "cursor=WyJ4Il0",
+        f"cursor={encode_cursor(2**63)}",
+        f"cursor={encode_cursor(-1)}",
+        "search=%00",
+    ):
         assert (await auth.call("GET", f"/users?{bad}", token=token)).status_code == 422, bad
     assert outcome(await auth.call("GET", "/users/99", token=token)) == (404, "USER_NOT_FOUND")
     assert (await auth.call("GET", f"/users/{2**70}", token=token)).status_code == 422

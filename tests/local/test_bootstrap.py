@@ -79,7 +79,9 @@ def test_a_machine_without_python_hears_what_is_missing_in_one_sentence(tmp_path
 
 def test_a_python_that_is_too_old_is_named_with_the_way_out(tmp_path: Path) -> None:
     old = tmp_path / "oldpython"
-    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.8.20" && exit 0\nexit 1\n')
+    older = 'import sys; sys.version_info = (3, 8, 20, "final", 0); exec(sys.argv[1])'
+    version = '[ "$1" = --version ] && echo "Python 3.8.20" && exit 0'
+    old.write_text(f"#!/bin/sh\n{version}\nexec {sys.executable} -c '{older}' \"$2\"\n")
     old.chmod(0o755)
     done = make(tmp_path, "setup", f"PYTHON={old}", path="/usr/bin:/bin")
     assert done.returncode

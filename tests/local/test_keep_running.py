@@ -27,11 +27,12 @@ def naps(tmp_path: Path) -> ProcessId:
 
 
 def test_a_killed_role_comes_back_and_the_stack_file_names_the_new_process(tmp_path: Path, naps: ProcessId) -> None:
-    assert eventually(lambda: "role" in processes(tmp_path), 10)
+    log = tmp_path / "logs" / "role.log"
+    assert eventually(lambda: "role" in processes(tmp_path) and log.read_text() == "up\n", 20)
     describe(tmp_path, {"gateway_url": "http://127.0.0.1:1"})
     first = processes(tmp_path)["role"]
     first.send(signal.SIGKILL)
-    assert eventually(lambda: processes(tmp_path)["role"] != first, 10)
+    assert eventually(lambda: processes(tmp_path)["role"] != first and log.read_text() == "up\nup\n", 20)
     second = processes(tmp_path)["role"]
     assert second.is_alive()
     assert records.load(stack_file(tmp_path)) == {
@@ -43,7 +44,6 @@ def test_a_killed_role_comes_back_and_the_stack_file_names_the_new_process(tmp_p
 
     naps.end(seconds=10)
     assert not second.is_alive(), "stopping the keeper stops its role"
-    assert eventually(lambda: (tmp_path / "logs" / "role.log").read_text() == "up\nup\n", 5)
 
 
 def test_a_role_that_fails_at_once_is_tried_ever_more_slowly(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_role_that_fails_at_once_is_tried_ever_more_slowly(tmp_path: Path) -> 
 
 
 def test_stopping_a_run_ends_also_roles_that_lost_their_supervisor(tmp_path: Path, naps: ProcessId) -> None:
-    assert eventually(lambda: "role" in processes(tmp_path), 10)
+    assert eventually(lambda: "role" in processes(tmp_path), 20)
     orphan = processes(tmp_path)["role"]
     naps.end(signal.SIGKILL)
     assert orphan.is_alive()

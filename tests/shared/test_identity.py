@@ -324,3 +324,40 @@ async def test_somebody_whose_rights_changed_is_checked_anew(issuer: Issuer, ver
 
     assert await verifier.verify(token) is not first
     assert await verifier.verify(other) is second
+
+
+async def test_a_key_that_was_disabled_is_dropped_although_its_tokens_still_come(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = [issuer.key.as_dict(private=False)]
+
+    async def page() -> Mapping[str, Any]:
+        return {"keys": published or [Issuer().key.as_dict(private=False)]}
+
+    keys = CountedKeys(page)
+    verifier = TokenVerifier(keys, issuer=ISSUER, audience=AUDIENCE)
+    await verifier.verify(issuer.token(1, "Admin"))
+    published.clear()
+    await verifier.verify(issuer.token(2, "Admin"))  # the keys are not old enough to be looked at again
+    monkeypatch.setattr("shared.identity._RENEW_SECONDS", 0.0)
+    with pytest.raises(TokenInvalid):
+        await verifier.verify(issuer.token(3, "Admin"))
+    assert keys.asked == 2
+
+
+async def test_keys_that_can_not_be_renewed_serve_on(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = False
+
+    async def page() -> Mapping[str, Any]:
+        if away:
+            raise Unavailable
+        return await issuer.keys()
+
+    keys = CountedKeys(page)
+    verifier = TokenVerifier(keys, issuer=ISSUER, audience=AUDIENCE)
+    await verifier.verify(issuer.token(1, "Admin"))
+    away = True
+    monkeypatch.setattr("shared.identity._RENEW_SECONDS", 0.0)
+    for user_id in (2, 3):
+        assert (await verifier.verify(issuer.token(user_id, "Admin"))).id == user_id
+    assert keys.asked == 2, "after a failure they are not asked for with every token"

@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from pydantic import SecretStr
 
-from services.referrals.commands import sign_in
+from services.referrals.commands import sign_in, sync
 from services.referrals.context import Context
 from services.referrals.domain.sign_ins import SignInState
+from services.referrals.domain.syncs import Mode, Sync
 from services.referrals.settings import ReferralsSettings
 from services.referrals.store import sign_ins
+from services.referrals.store import syncs as sync_store
 from shared.events.audit import Actor
 from tests.support.databases import FreshDatabase
 from tests.support.eventually import eventually
@@ -101,3 +104,25 @@ async def run_command(environment: dict[str, str], *words: str) -> tuple[int, st
 
 def another_key() -> str:
     return base64.b64encode(os.urandom(32)).decode()
+
+
+async def rows(context: Context, query: str, *values: Any) -> list[dict[str, Any]]:
+    async with context.database.connection() as conn:
+        return [dict(row) for row in await conn.fetch(query, *values)]
+
+
+async def count(context: Context) -> int:
+    return int((await rows(context, "SELECT count(*) FROM partner_center_referrals"))[0]["count"])
+
+
+async def ask(context: Context, mode: Mode = "incremental") -> UUID:
+    async with context.database.transaction() as conn:
+        task, _ = await sync.request_sync(conn, context.rules, mode=mode, asked_by=ADMIN)
+    return task.task_id
+
+
+async def run(context: Context, task_id: UUID | None = None, mode: Mode = "incremental") -> Sync:
+    task_id = task_id or await ask(context, mode)
+    await sync.run_sync(context.access, context.partner_center, context.rules, task_id)
+    async with context.database.connection() as conn:
+        return await sync_store.get_sync(conn, task_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import Path, Query
 
@@ -16,7 +16,8 @@ from shared.pagination import decode_cursor, encode_cursor
 
 router = make_router("users")
 
-Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
+_LARGEST_ID: Final = 2**63 - 1  # a Postgres bigint
+Id = Annotated[int, Path(ge=1, le=_LARGEST_ID)]
 
 
 @router.get("/users")
@@ -87,6 +88,6 @@ async def end_user_sessions(user_id: Id, caller: Admin, context: ContextHere) ->
 
 def _position(cursor: str) -> int:
     position = decode_cursor(cursor, 1)[0]
-    if not isinstance(position, int):
+    if not isinstance(position, int) or not 0 <= position <= _LARGEST_ID:
         raise Invalid(fields=[FieldError("cursor", "Take the cursor from next_cursor of the page before.")])
     return position
