@@ -125,6 +125,12 @@ class Stage:
         data: dict[str, Any] = answer.json()["data"]
         return data
 
+    async def last_job(self) -> int:
+        """Give the job of the last call; the on-behalf-of answer does not name it."""
+        async with self.context.database.connection() as conn:
+            job_id: int = await conn.fetchval("SELECT max(id) FROM jobs")
+            return job_id
+
     async def outcomes(self, job_id: int) -> dict[str, int]:
         """Count a job's rows by outcome."""
         async with self.context.database.connection() as conn:

@@ -239,6 +239,21 @@ async def test_each_recipient_has_a_result_in_the_order_of_the_call(stage: Stage
     assert await stage.left("M") == {"tier": "M", "available": 1, "reserved": 3, "spent": 0, "expired": 0}
 
 
+async def test_many_recipients_share_requests_and_a_wrong_number_costs_only_itself(
+    stage: Stage, provider: SandboxProvider
+) -> None:
+    await stage.stock("M", 60)
+    provider.turn(rejected_phones=["+905420000030"])
+    data = (await stage.invite(recipients(60))).json()["data"]
+    assert [result["deliveryStatus"] for result in data["results"]] == ["Sent"] * 30 + ["Failed - Delivery"] + [
+        "Sent"
+    ] * 29
+    assert len(provider.phones()) == 59
+    assert set(provider.phones().values()) == {1}
+    (row,) = await stage.query("SELECT count(*) AS n FROM delivery_attempts WHERE outcome = 'notsent'")
+    assert row["n"] == 60, "the first request held all of them"
+
+
 async def test_a_slow_provider_makes_results_pending_and_the_background_settles_them(
     settings: InvitationsSettings, issuer: Issuer, provider: SandboxProvider
 ) -> None:
@@ -251,7 +266,7 @@ async def test_a_slow_provider_makes_results_pending_and_the_background_settles_
         assert data["successCount"] == 3
 
         async def sent() -> bool:
-            return await stage.outcomes(data["jobId"]) == {"sent": 3}
+            return await stage.outcomes(await stage.last_job()) == {"sent": 3}
 
         await eventually(sent)
     assert set(provider.phones().values()) == {1}
@@ -270,7 +285,7 @@ async def test_a_lost_answer_is_pending_and_settled_by_asking_the_provider(
     async with sending(stage.context):
 
         async def sent() -> bool:
-            return await stage.outcomes(data["jobId"]) == {"sent": 2}
+            return await stage.outcomes(await stage.last_job()) == {"sent": 2}
 
         await eventually(sent)
     assert set(provider.phones().values()) == {1}

@@ -169,7 +169,6 @@ async def report_call(conn: Connection, job_id: int, *, sealer: Sealer, link_bas
             "totalRequested": len(results),
             "successCount": succeeded,
             "failedCount": len(results) - succeeded,
-            "jobId": job_id,
             "results": results,
         },
     }
