@@ -1,4 +1,4 @@
-"""`python -m benchmarks [row …]`: measure all rows, or these; prints what came out and writes benchmarks/results.json."""
+"""`python -m benchmarks [row …]`: measure all rows, or these; prints what came out, writes benchmarks/results.json."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from benchmarks import bus_in, bus_out, gateway, reading
+from benchmarks import audit, bus_in, bus_out, gateway, reading
 from benchmarks.arena import HOME, Arena, arena
 from benchmarks.contest import Outcome, Row, run
 
@@ -20,6 +20,7 @@ RESULTS = HOME / "benchmarks" / "results.json"
 ROWS: dict[str, Callable[[Arena], Row]] = {
     "bus-out": lambda servers: bus_out.row(servers, size=20_000),
     "bus-in": lambda servers: bus_in.row(servers, size=10_000),
+    "audit": lambda servers: audit.row(servers, size=10_000),
     "gateway": lambda servers: gateway.row(servers, seconds=2.0),
     "reading": lambda servers: reading.row(servers, size=100_000),
 }

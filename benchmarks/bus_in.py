@@ -58,7 +58,7 @@ def row(arena: Arena, *, size: int) -> Row:
         aims=[Aim(FASTSTREAM, "rate", 3.0), Aim(CELERY, "rate", 3.0)],
         terms=[
             "all: quorum queue filled before, prefetch 200, acknowledged after the commit, fsync on, same two tables",
-            "all: INSERT into inbox ON CONFLICT DO NOTHING; only if it was new, INSERT the effect; one transaction for both",
+            "all: INSERT into inbox ON CONFLICT DO NOTHING; the effect only if that is new; both in one transaction",
             "ours: one process on uvloop; deliveries that wait together share a transaction, as in production",
             "FastStream: one process on uvloop, asyncpg pool of 10, a transaction per message, NACK_ON_ERROR",
             "Celery: prefork with 10 processes, psycopg, acks_late, results ignored, a transaction per message",

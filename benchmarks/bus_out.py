@@ -49,5 +49,7 @@ async def _fill(arena: Arena, size: int) -> None:
     database = Database(arena.postgres_url, schema=SCHEMA)
     for start in range(1, size + 1, CHUNK):
         async with database.transaction() as conn:
-            await outbox.add_many(conn, [material.event(number) for number in range(start, min(start + CHUNK, size + 1))])
+            await outbox.add_many(
+                conn, [material.event(number) for number in range(start, min(start + CHUNK, size + 1))]
+            )
     await database.close()

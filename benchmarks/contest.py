@@ -59,7 +59,9 @@ class Outcome:
     def ratio(self, contender: str, figure: str) -> float:
         """Say how many times better we are: the median over rounds, each round compared with itself."""
         pairs = zip(self.figures[self.ours][figure], self.figures[contender][figure], strict=True)
-        return statistics.median((theirs / ours) if self.row.less_is_better else (ours / theirs) for ours, theirs in pairs)
+        return statistics.median(
+            (theirs / ours) if self.row.less_is_better else (ours / theirs) for ours, theirs in pairs
+        )
 
     def holds(self, aim: Aim) -> bool:
         """Say whether an aim was reached."""
@@ -104,13 +106,13 @@ class Outcome:
 
 
 def run(row: Row, rounds: int) -> Outcome:
-    """Let all contenders run once per round, each round in the opposite order, so that a drift of the machine evens out."""
+    """Let all contenders run once per round, in alternating order, so that a drift of the machine evens out."""
     print(f"\n{row.name}: {row.title}")
     for term in row.terms:
         print(f"  · {term}")
     outcome = Outcome(row, {name: {figure: [] for figure in row.units} for name in row.contenders})
     for number in range(1, rounds + 1):
-        names = list(row.contenders) if number % 2 else list(reversed(row.contenders))
+        names = list(row.contenders) if number % 2 else list(row.contenders)[::-1]
         for name in names:
             started = time.monotonic()
             measured = row.contenders[name]()

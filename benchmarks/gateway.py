@@ -34,9 +34,13 @@ def row(arena: Arena, *, seconds: float) -> Row:
     """Ask for 1 KB of JSON for so long at each number of connections."""
     _write_tokens()
     nginx = os.environ.get("BENCH_NGINX") or shutil.which("nginx")
+
+    def program(name: str) -> Callable[[int, int], AbstractContextManager[int]]:
+        return lambda port, service: arena.running(name, str(port), str(service))
+
     contenders: dict[str, Callable[[], dict[str, float]]] = {
-        OURS: lambda: _measure(arena, seconds, lambda port, up: arena.running("our_gateway", str(port), str(up))),
-        FASTAPI: lambda: _measure(arena, seconds, lambda port, up: arena.running("fastapi_httpx", str(port), str(up))),
+        OURS: lambda: _measure(arena, seconds, program("our_gateway")),
+        FASTAPI: lambda: _measure(arena, seconds, program("fastapi_httpx")),
         DIRECT: lambda: _measure(arena, seconds, None),
     }
     aims = [Aim(FASTAPI, "cpu", 20.0)]
@@ -55,10 +59,10 @@ def row(arena: Arena, *, seconds: float) -> Row:
         aims=aims,
         limits=[Limit("added_16", 1.0)],
         terms=[
-            "all: one process (nginx: one worker), kept-alive connections, the same service and the same load generator",
-            "ours: path and header check, token (64 different ones, EdDSA), limits, breaker, trace, metrics and log line on",
+            "all: one process (nginx: one worker), kept-alive connections, the same service, the same load generator",
+            "ours: path and header check, token (64 different, EdDSA), limits, breaker, trace, metrics and log line on",
             "the others: nothing of that; they pass on what comes",
-            "CPU: of the proxy alone, from the kernel's accounts; latency: less the service's own, measured just before",
+            "CPU: of the proxy alone, by the kernel's accounts; latency: less the service's own, measured just before",
             *([] if nginx else ["nginx is not on this machine (or name it in BENCH_NGINX), so it does not take part"]),
         ],
         less_is_better=True,
@@ -138,7 +142,9 @@ def _nginx(binary: str, port: int, service: int) -> Iterator[int]:
           }}
         }}
     """)
-    process = subprocess.Popen([binary, "-p", str(home), "-c", str(config), "-e", f"{home}/error.log"])
+    process = subprocess.Popen(  # noqa: S603 - the operator named it
+        [binary, "-p", str(home), "-c", str(config), "-e", f"{home}/error.log"]
+    )
     try:
         yield process.pid
     finally:

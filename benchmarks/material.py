@@ -1,8 +1,9 @@
-"""The events that all contenders publish or consume: about 1 KB each, as an account with its grants is."""
+"""What all contenders work on, and how a contender measures itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from shared.events import UserRegistered, encode
 
@@ -29,3 +30,9 @@ def bodies(count: int) -> Iterator[tuple[str, bytes]]:
     for number in range(1, count + 1):
         event_id, body = encode(event(number))
         yield str(event_id), body
+
+
+def peak_megabytes() -> float:
+    """Give the most memory that this program has used (ru_maxrss would also count the process that started it)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024

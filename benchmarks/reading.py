@@ -31,9 +31,9 @@ def row(arena: Arena, *, size: int) -> Row:
         units={"seconds": "s", "cpu": "s of CPU, start of the interpreter included", "megabytes": "MB at the peak"},
         aims=[Aim(OPENPYXL, "seconds", 3.0), Aim(OPENPYXL, "megabytes", 1.0)],
         terms=[
-            "both: a process of its own; headers matched, texts cleaned, each phone checked by the same rule of the domain",
-            "ours: the time includes starting the child and the rows' way back; memory is the child's peak, the largest process",
-            "openpyxl: in-process, values only; no limits, no hidden rows (its read-only mode can't see them)",
+            "both: a process of its own; headers matched, texts cleaned, each phone checked by the same rule",
+            "ours: starting the child and the rows' way back included; memory is the larger process's peak",
+            "openpyxl: in-process, values only; no limits, and hidden rows too (read-only, it can't tell them)",
         ],
         less_is_better=True,
     )

@@ -68,14 +68,14 @@ AUTH_EVENTS: Final = Queue("auth.events", (events.PasswordResetRequested, events
 REFERRALS_SYNC: Final = Queue("referrals.sync", (events.ReferralSyncRequested,), prefetch=1)
 INVITATIONS_EVENTS: Final = Queue("invitations.events", (events.UserRegistered, events.UserChanged))
 INVITATIONS_CHUNKS: Final = Queue("invitations.chunks", (events.BulkChunkQueued,), prefetch=4)
-AUDIT_EVENTS: Final = Queue(
-    "audit.events",
-    (events.AuthAudit, events.ReferralsAudit, events.InvitationsAudit, events.AuditAudit),
-    prefetch=1_000,
+# One queue per publisher: a flood of one service fills its own queue and takes its turn with the others.
+AUDIT_EVENTS: Final = tuple(
+    Queue(f"audit.events.{event.publisher()}", (event,), prefetch=500)
+    for event in (events.AuthAudit, events.ReferralsAudit, events.InvitationsAudit, events.AuditAudit)
 )
 GATEWAY_REVOCATIONS: Final = Stream("gateway.revocations", (events.SessionsRevoked, events.UserChanged))
 
-QUEUES: Final = (AUTH_EVENTS, REFERRALS_SYNC, INVITATIONS_EVENTS, INVITATIONS_CHUNKS, AUDIT_EVENTS)
+QUEUES: Final = (AUTH_EVENTS, REFERRALS_SYNC, INVITATIONS_EVENTS, INVITATIONS_CHUNKS, *AUDIT_EVENTS)
 STREAMS: Final = (GATEWAY_REVOCATIONS,)
 CONSUMERS: Final = tuple(sorted({queue.service for queue in QUEUES}))
 

@@ -26,13 +26,14 @@ from shared.events import decode
 from shared.health import Health
 
 WRITERS = 8
+QUEUE = topology.AUDIT_EVENTS[0]
 
 
 async def in_batches(context: AuditContext, amqp_url: str) -> None:
     """Seal as the worker does."""
     publisher = Publisher(BrokerConnection(amqp_url, purpose="bench publish"))
     consuming = BrokerConnection(amqp_url, purpose="bench consume")
-    wiring = Wiring(topology.AUDIT_EVENTS, HANDLERS, context, context.database, consuming, publisher, Health())
+    wiring = Wiring(QUEUE, HANDLERS, context, context.database, consuming, publisher, Health())
     await Consumer(wiring).run()
 
 
@@ -40,8 +41,8 @@ async def one_by_one(context: AuditContext, amqp_url: str) -> None:
     """Seal each event in a transaction of its own, eight at a time."""
     connection = await aio_pika.connect(amqp_url)
     channel = await connection.channel()
-    await channel.set_qos(prefetch_count=topology.AUDIT_EVENTS.prefetch)
-    queue = await channel.get_queue(topology.AUDIT_EVENTS.name)
+    await channel.set_qos(prefetch_count=QUEUE.prefetch)
+    queue = await channel.get_queue(QUEUE.name)
     writers = asyncio.Semaphore(WRITERS)
 
     async def seal(message: AbstractIncomingMessage) -> None:

@@ -30,15 +30,13 @@ app.conf.update(
 connections: list[psycopg.Connection[Any]] = []
 
 
-@worker_process_init.connect
 def open_connection(**_: Any) -> None:
     """Give each process a connection of its own."""
     url = os.environ["BENCH_POSTGRES_URL"]
     connections.append(psycopg.connect(url, autocommit=True, options=f"-c search_path={SCHEMA}"))
 
 
-@app.task(name="keep")
-def keep(event_id: str, data: dict[str, Any]) -> None:
+def leave_effect(event_id: str, data: dict[str, Any]) -> None:
     """Leave the effect of one message, once."""
     event = UserRegistered.model_validate(data)
     with connections[0].transaction(), connections[0].cursor() as cursor:
@@ -51,6 +49,9 @@ def keep(event_id: str, data: dict[str, Any]) -> None:
                 (event.user_id, event.email, event.full_name),
             )
 
+
+worker_process_init.connect(open_connection)
+keep = app.task(leave_effect, name="keep")
 
 if __name__ == "__main__":
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=ERROR"]

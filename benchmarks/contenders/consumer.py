@@ -10,7 +10,7 @@ import uvloop
 from benchmarks import material
 from benchmarks.arena import SCHEMA
 from shared import topology
-from shared.bus import BrokerConnection, Consumer, Delivery, Handler, Publisher, Wiring, batch
+from shared.bus import BrokerConnection, Consumer, Delivery, Handler, Handlers, Publisher, Wiring, batch
 from shared.db import Connection, Database
 from shared.events import UserChanged, UserRegistered
 from shared.health import Health
@@ -19,7 +19,10 @@ from shared.health import Health
 async def keep(_context: None, conn: Connection, event: UserRegistered) -> None:
     """Leave the effect of one message."""
     await conn.execute(
-        "INSERT INTO effects (user_id, email, full_name) VALUES ($1, $2, $3)", event.user_id, event.email, event.full_name
+        "INSERT INTO effects (user_id, email, full_name) VALUES ($1, $2, $3)",
+        event.user_id,
+        event.email,
+        event.full_name,
     )
 
 
@@ -42,7 +45,7 @@ async def main(handler: Handler) -> None:
     publishing = BrokerConnection(os.environ["BENCH_AMQP_URL"], purpose="bench publish")
     queue = next(queue for queue in topology.QUEUES if queue.name == material.QUEUE)
     assert queue.prefetch == material.PREFETCH
-    handlers = {UserRegistered: handler, UserChanged: handler}
+    handlers: Handlers = {UserRegistered: handler, UserChanged: handler}
     await Consumer(Wiring(queue, handlers, None, database, consuming, Publisher(publishing), Health())).run()
 
 

@@ -29,14 +29,12 @@ class Message(BaseModel):
     data: UserRegistered
 
 
-@app.on_startup
 async def open_pool() -> None:
     """Open the pool before the first message."""
     settings = {"search_path": SCHEMA}
     pools.append(await asyncpg.create_pool(os.environ["BENCH_POSTGRES_URL"], max_size=10, server_settings=settings))
 
 
-@broker.subscriber(RabbitQueue(FASTSTREAM_QUEUE, queue_type=QueueType.QUORUM), ack_policy=AckPolicy.NACK_ON_ERROR)
 async def keep(message: Message) -> None:
     """Leave the effect of one message, once."""
     event = message.data
@@ -54,6 +52,10 @@ async def keep(message: Message) -> None:
                 event.full_name,
             )
 
+
+app.on_startup(open_pool)
+queue = RabbitQueue(FASTSTREAM_QUEUE, queue_type=QueueType.QUORUM)
+broker.subscriber(queue, ack_policy=AckPolicy.NACK_ON_ERROR)(keep)
 
 if __name__ == "__main__":
     uvloop.run(app.run())

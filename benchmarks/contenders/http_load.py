@@ -1,4 +1,4 @@
-"""Ask again and again on kept-alive connections: `http_load PORT CONNECTIONS SECONDS TOKENS`; prints the figures as JSON."""
+"""Ask again and again on open connections: `http_load PORT CONNECTIONS SECONDS TOKENS`; prints figures as JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gc
 import statistics
 import sys
 import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import cast
 
@@ -45,14 +46,14 @@ class Caller(asyncio.Protocol):
     def on_message_complete(self) -> None:
         now = time.perf_counter()
         self.times.append(now - self._asked_at)
-        self.wrong += self._parser.get_status_code() != 200
+        self.wrong += self._parser.get_status_code() != HTTPStatus.OK
         if now < self.deadline:
             self.ask()
         else:
             self.done.set_result(None)
             self._transport.close()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names the reason
         if not self.done.done():
             self.wrong += 1
             self.done.set_result(None)

@@ -42,11 +42,11 @@ class Service(asyncio.Protocol):
 OK = answer(BODY)
 
 
-async def main(port: int, keys: Path) -> None:
-    Service.keys = answer(keys.read_bytes())
+async def main(port: int) -> None:
     server = await asyncio.get_running_loop().create_server(Service, "127.0.0.1", port)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1]), Path(sys.argv[2])))
+    Service.keys = answer(Path(sys.argv[2]).read_bytes())
+    uvloop.run(main(int(sys.argv[1])))

@@ -10,6 +10,7 @@ from pathlib import Path
 import openpyxl
 import orjson
 
+from benchmarks.material import peak_megabytes
 from services.invitations.domain.phones import read_phone
 from services.invitations.spreadsheet.cells import clean
 from services.invitations.spreadsheet.headers import recognise
@@ -31,7 +32,7 @@ def main(path: Path) -> dict[str, float]:
     seconds = time.perf_counter() - started
     usage = resource.getrusage(resource.RUSAGE_SELF)
     cpu = usage.ru_utime + usage.ru_stime
-    return {"rows": len(rows), "seconds": seconds, "cpu": cpu, "megabytes": usage.ru_maxrss / 1024}
+    return {"rows": len(rows), "seconds": seconds, "cpu": cpu, "megabytes": peak_megabytes()}
 
 
 if __name__ == "__main__":

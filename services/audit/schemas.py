@@ -183,30 +183,33 @@ class FindingShown(BaseModel):
     detail: str
 
 
-class VerificationShown(BaseModel):
-    """A verification of the log."""
+class PendingVerification(BaseModel):
+    """A verification that waits or runs."""
 
     id: UUID
-    status: Literal["queued", "running", "finished"]
-    whole: bool
+    status: Literal["queued", "running"]
     requested_at: datetime
     requested_by: int | None
+
+
+class VerificationShown(BaseModel):
+    """The last result, and beside it the verification that is queued or running now."""
+
+    status: Literal["never", "finished"] = "never"
+    id: UUID | None = None
+    ok: bool | None = None
+    whole: bool | None = Field(None, description="false: only what came after the last good one was checked")
+    requested_at: datetime | None = None
+    requested_by: int | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    ok: bool | None = None
     first_seq: int | None = None
     last_seq: int | None = None
     records: int | None = None
     checkpoints: int | None = None
     total_findings: int | None = None
     findings: list[FindingShown] = []
-
-
-class VerificationState(BaseModel):
-    """The last result, and the verification that is queued or running now."""
-
-    last: VerificationShown | None
-    pending: VerificationShown | None
+    pending: PendingVerification | None = None
 
 
 class VerificationQueued(BaseModel):

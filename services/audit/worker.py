@@ -25,7 +25,7 @@ async def run(settings: AuditSettings) -> None:
             settings,
             database=context.database,
             context=context,
-            work=[Work(topology.AUDIT_EVENTS, HANDLERS)],
+            work=[Work(queue, HANDLERS) for queue in topology.AUDIT_EVENTS],
             schedules=schedules(context),
         )
 

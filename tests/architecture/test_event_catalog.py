@@ -57,10 +57,12 @@ def test_only_the_publisher_of_an_event_makes_it_and_it_does_make_it(event: type
 
 @pytest.mark.parametrize("service", WITH_QUEUES)
 def test_a_service_handles_exactly_the_events_that_are_bound_to_its_queues(service: str) -> None:
-    tables = _handler_tables(importlib.import_module(f"services.{service}.consumers"))  # noqa: TID251  each service
-    queues = {queue.name: frozenset(queue.binds) for queue in topology.QUEUES if queue.service == service}
+    tables = list(_handler_tables(importlib.import_module(f"services.{service}.consumers")))  # noqa: TID251  each
+    queues = [frozenset(queue.binds) for queue in topology.QUEUES if queue.service == service]
 
-    assert sorted(tables, key=sorted_names) == sorted(queues.values(), key=sorted_names)
+    assert frozenset().union(*tables) == frozenset().union(*queues)
+    for bound in queues:  # several queues may share a table, but none needs two
+        assert [bound <= table for table in tables].count(True) == 1
 
 
 def test_the_gateway_handles_exactly_the_events_of_its_stream() -> None:
@@ -78,10 +80,6 @@ def test_a_service_with_no_queue_reacts_to_nothing() -> None:
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.name)
 def test_the_committed_page_says_what_the_code_says(page: pages.Page) -> None:
     assert page.path.read_text() == page.text(), "run `make docs`"
-
-
-def sorted_names(events: frozenset[type[Event]]) -> list[str]:
-    return sorted(event.routing_key for event in events)
 
 
 def _handler_tables(consumers: ModuleType) -> Iterator[frozenset[type[Event]]]:

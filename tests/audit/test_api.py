@@ -57,16 +57,13 @@ async def found(client: httpx.AsyncClient, **params: Any) -> list[str]:
     return [item["target"]["id"] for item in answer.json()["items"]]
 
 
-@pytest.mark.parametrize(
-    ("roles", "status"), [((), 401), (("Sponsor",), 403), (("Admin",), 200), (("Auditor",), 200), (("Player",), 403)]
-)
-async def test_admins_and_auditors_read_and_nobody_else(
-    settings: AuditSettings, issuer: Issuer, roles: tuple[str, ...], status: int
-) -> None:
-    headers = issuer.headers(9, *roles) if roles else {}
+async def test_admins_and_auditors_read_and_nobody_else(settings: AuditSettings, issuer: Issuer) -> None:
+    answers = {("Sponsor",): 403, ("Player",): 403, ("Admin",): 200, ("Auditor",): 200, (): 403}
     async with calling(create_app(settings, issuer.verifier())) as client:
         for path in (EVENTS, "/api/v1/audit/export", "/api/v1/audit/verification"):
-            assert (await client.get(path, headers=headers)).status_code == status
+            assert (await client.get(path)).status_code == 401
+            for roles, status in answers.items():
+                assert (await client.get(path, headers=issuer.headers(9, *roles))).status_code == status, roles
 
 
 async def test_every_filter_finds_what_it_names(client: httpx.AsyncClient, context: AuditContext) -> None:
@@ -86,28 +83,25 @@ async def test_every_filter_finds_what_it_names(client: httpx.AsyncClient, conte
     assert await found(client, actor=166, on_behalf_of=6, outcome="success") == ["3", "1"]
 
 
-@pytest.mark.parametrize(
-    ("params", "field"),
-    [
-        ({"colour": "red"}, "colour"),
-        ({"outcome": "perhaps"}, "outcome"),
-        ({"from": "yesterday"}, "from"),
-        ({"actor": "me"}, "actor"),
-        ({"limit": 0}, "limit"),
-        ({"limit": 1001}, "limit"),
-        ({"cursor": "nonsense"}, "cursor"),
-        ({"cursor": "WzEsMl0"}, "cursor"),
-        ({"action": "a\0b"}, "action"),
-        ({"actor": 2**63}, "actor"),
-    ],
-)
-async def test_a_question_that_makes_no_sense_is_refused_by_name(
-    client: httpx.AsyncClient, params: dict[str, Any], field: str
-) -> None:
-    answer = await client.get(EVENTS, params=params)
-    assert answer.status_code == 422
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert [error["field"] for error in answer.json()["errors"]] == [field]
+NONSENSE: list[tuple[dict[str, Any], str]] = [
+    ({"colour": "red"}, "colour"),
+    ({"outcome": "perhaps"}, "outcome"),
+    ({"from": "yesterday"}, "from"),
+    ({"actor": "me"}, "actor"),
+    ({"limit": 0}, "limit"),
+    ({"limit": 1001}, "limit"),
+    ({"cursor": "nonsense"}, "cursor"),
+    ({"cursor": "WzEsMl0"}, "cursor"),
+    ({"action": "a\0b"}, "action"),
+    ({"actor": 2**63}, "actor"),
+]
+
+
+async def test_a_question_that_makes_no_sense_is_refused_by_name(client: httpx.AsyncClient) -> None:
+    for params, field in NONSENSE:
+        answer = await client.get(EVENTS, params=params)
+        assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json"), params
+        assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
 async def test_pages_hold_every_event_once_while_new_ones_arrive(
@@ -261,12 +255,13 @@ async def test_erased_data_reads_as_erased_and_the_chain_stays_whole(
     assert kept["personal"] == {"phone": "+905339876543"}
     await client.post("/api/v1/audit/verification")
     await verify_queued(context)
-    assert (await client.get("/api/v1/audit/verification")).json()["last"]["ok"] is True
+    assert (await client.get("/api/v1/audit/verification")).json()["ok"] is True
 
 
 async def test_a_verification_is_asked_for_run_and_shown(client: httpx.AsyncClient, context: AuditContext) -> None:
     await a_history(context)
-    assert (await client.get("/api/v1/audit/verification")).json() == {"last": None, "pending": None}
+    never = (await client.get("/api/v1/audit/verification")).json()
+    assert (never["status"], never["ok"], never["findings"], never["pending"]) == ("never", None, [], None)
     queued = await client.post("/api/v1/audit/verification")
     assert queued.status_code == 202
     pending = (await client.get("/api/v1/audit/verification")).json()["pending"]
@@ -274,8 +269,8 @@ async def test_a_verification_is_asked_for_run_and_shown(client: httpx.AsyncClie
     await verify_queued(context)
     state = (await client.get("/api/v1/audit/verification")).json()
     assert state["pending"] is None
-    last = state["last"]
-    assert (last["id"], last["ok"], last["records"], last["findings"]) == (queued.json()["id"], True, 6, [])
+    assert (state["status"], state["id"], state["ok"]) == ("finished", queued.json()["id"], True)
+    assert (state["records"], state["findings"]) == (6, [])
 
 
 async def test_the_latest_checkpoint_can_be_checked_by_an_outsider(

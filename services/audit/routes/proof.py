@@ -6,19 +6,19 @@ from fastapi import APIRouter
 
 from services.audit import commands, store
 from services.audit.routes.access import CurrentContext, Reader
-from services.audit.schemas import CheckpointShown, VerificationQueued, VerificationShown, VerificationState
-from shared.db import Row
+from services.audit.schemas import CheckpointShown, VerificationQueued, VerificationShown
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 
 
 @router.get("/verification")
-async def get_verification(_: Reader, context: CurrentContext) -> VerificationState:
+async def get_verification(_: Reader, context: CurrentContext) -> VerificationShown:
     """Show the last result, and what is queued or running."""
     async with context.database.connection() as conn:
         last = await store.find_last_verification(conn)
         pending = await store.find_pending_verification(conn)
-    return VerificationState(last=_shown(last), pending=_shown(pending))
+    result = {**last["report"], **dict(last)} if last else {}
+    return VerificationShown.model_validate({**result, "pending": dict(pending) if pending else None}, extra="ignore")
 
 
 @router.post("/verification", status_code=202)
@@ -34,9 +34,3 @@ async def get_latest_checkpoint(_: Reader, context: CurrentContext) -> Checkpoin
     async with context.database.connection() as conn:
         row = await store.get_last_checkpoint(conn)
     return CheckpointShown(**dict(row), verifier_key=context.signing_key.verifier.text())
-
-
-def _shown(row: Row | None) -> VerificationShown | None:
-    if row is None:
-        return None
-    return VerificationShown.model_validate({**(row["report"] or {}), **dict(row)}, extra="ignore")
