@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from benchmarks import audit, bus_in, bus_out, gateway, reading
+from benchmarks import audit, bus_in, bus_out, gateway, reading, referrals
 from benchmarks.arena import HOME, Arena, arena
 from benchmarks.contest import Outcome, Row, run
 
@@ -22,6 +22,7 @@ ROWS: dict[str, Callable[[Arena], Row]] = {
     "bus-in": lambda servers: bus_in.row(servers, size=10_000),
     "audit": lambda servers: audit.row(servers, size=10_000),
     "gateway": lambda servers: gateway.row(servers, seconds=2.0),
+    "referrals": lambda servers: referrals.row(servers, size=100_000),
     "reading": lambda servers: reading.row(servers, size=100_000),
 }
 

@@ -43,7 +43,7 @@ def events() -> list[type[Event]]:
 
 def queues_of(event: type[Event]) -> list[str]:
     """Name the queues and streams that an event comes into."""
-    return [bound.name for bound in (*topology.QUEUES, *topology.STREAMS) if event in bound.binds]
+    return [bound.name for bound in topology.BOUND if event in bound.binds]
 
 
 def first_line(model: type[Any]) -> str:

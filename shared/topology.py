@@ -77,6 +77,7 @@ GATEWAY_REVOCATIONS: Final = Stream("gateway.revocations", (events.SessionsRevok
 
 QUEUES: Final = (AUTH_EVENTS, REFERRALS_SYNC, INVITATIONS_EVENTS, INVITATIONS_CHUNKS, *AUDIT_EVENTS)
 STREAMS: Final = (GATEWAY_REVOCATIONS,)
+BOUND: Final[tuple[Queue | Stream, ...]] = (*QUEUES, *STREAMS)
 CONSUMERS: Final = tuple(sorted({queue.service for queue in QUEUES}))
 
 
@@ -191,4 +192,4 @@ def _at_least_once(dead_letter_exchange: str) -> dict[str, Any]:
 # Looking at a dead letter and putting it back counts as a delivery; RabbitMQ 4 would drop it after 20 looks.
 _DEAD_LETTER_ARGUMENTS: Final = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000}
 
-_CONSUMED: Final = frozenset(event.routing_key for bound in (*QUEUES, *STREAMS) for event in bound.binds)
+_CONSUMED: Final = frozenset(event.routing_key for bound in BOUND for event in bound.binds)

@@ -27,7 +27,7 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Sandbox s
 </form></body></html>"""
 
 
-class ConnectionDropped(Exception):  # noqa: N818 - not an error: the sandbox means it
+class ConnectionDropped(Exception):
     """Raised in the middle of a body so that the server breaks the connection."""
 
 

@@ -189,6 +189,7 @@ class Microsoft:
             # REQUESTS_CA_BUNDLE in the environment would silently beat `verify` (measured).
             session.trust_env = False
             session.verify = str(self._ca_file) if self._ca_file else True
+            # MSAL passes no time limit (its default is none), so the session adds one to each request.
             session.request = functools.partial(session.request, timeout=_REQUEST_SECONDS)  # type: ignore[method-assign]
             try:
                 # Without instance discovery, MSAL asks no host but the authority.

@@ -22,7 +22,7 @@ from services.referrals.store import syncs as sync_store
 from shared.errors import FieldError, Invalid
 from shared.identity import Principal
 from shared.pagination import decode_cursor, encode_cursor
-from shared.web import Caller, require_role
+from shared.web import require_role
 
 router = APIRouter(prefix="/api/referrals", tags=["referrals"])
 
@@ -110,7 +110,7 @@ async def reset_connection(caller: Admin, context: CurrentContext) -> schemas.Co
 
 @router.get("")
 async def list_referrals(
-    _: Caller,
+    _: Admin,
     context: CurrentContext,
     status: Word = None,
     substatus: Word = None,
@@ -133,7 +133,7 @@ async def list_referrals(
 
 
 @router.get("/{referral_id}")
-async def get_referral(referral_id: str, _: Caller, context: CurrentContext) -> schemas.ReferralDetail:
+async def get_referral(referral_id: str, _: Admin, context: CurrentContext) -> schemas.ReferralDetail:
     """Give one referral whole, with the history of its status."""
     async with context.database.connection() as conn:
         row = await referral_store.get_referral(conn, referral_id)

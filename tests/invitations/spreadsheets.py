@@ -24,7 +24,7 @@ def cell(reference: str, value: object) -> str:
 def row(number: int, values: Sequence[object], attributes: str = "") -> str:
     """One row from column A on; None leaves a cell out."""
     cells = (cell(f"{chr(65 + column)}{number}", value) for column, value in enumerate(values) if value is not None)
-    return f'<row r="{number}" {attributes}>{"".join(cells)}</row>'
+    return f'<row r="{number}"{attributes and " " + attributes}>{"".join(cells)}</row>'
 
 
 def sheet(rows: Iterable[str], *, before: str = "", after: str = "", namespace: str = MAIN) -> str:

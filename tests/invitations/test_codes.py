@@ -116,5 +116,5 @@ async def test_an_allocation_that_finds_less_than_was_counted_changes_nothing(st
     invitation_id = (await stage.invite(recipients(1))).json()["data"]["results"][0]["invitationId"]
     with pytest.raises(StockMovedError):
         async with stage.context.database.transaction() as conn:
-            await codes.reserve_codes(conn, 6, [(invitation_id, Tier.M, 2)])
+            await codes.reserve_codes(conn, 6, Tier.M, [invitation_id, invitation_id])
     assert (await stage.left("M"))["available"] == 1

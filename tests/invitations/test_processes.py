@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -43,7 +44,7 @@ async def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(
 ) -> None:
     await stage.stock("M", 600)
     provider.turn(latency_seconds=0.15)
-    hurried = {"lease_seconds": 3.0, "sweep_seconds": 0.2}
+    hurried: dict[str, Any] = {"lease_seconds": 3.0, "sweep_seconds": 0.2}
     log = tmp_path / "worker.log"
     with running_role("worker", settings, broker, log, **hurried) as worker:
         await worker.ready()
@@ -91,7 +92,7 @@ async def test_a_storm_of_faults_and_kills_neither_loses_nor_doubles_a_message(
     stage: Stage, settings: InvitationsSettings, provider: SandboxProvider, broker: str, tmp_path: Path
 ) -> None:
     await stage.stock("M", 3_000)
-    hurried = {"lease_seconds": 10.0, "sweep_seconds": 0.3}
+    hurried: dict[str, Any] = {"lease_seconds": 10.0, "sweep_seconds": 0.3}
     log = tmp_path / "storm.log"
     assert stage.context.verimor is not None
     with running_role("api", settings, broker, log) as api:

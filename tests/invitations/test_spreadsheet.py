@@ -1,6 +1,8 @@
 """Honest files, however odd: the rows that the sponsor sees are the rows that are read."""
 
+import zipfile
 from collections.abc import Awaitable, Callable
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -225,6 +227,82 @@ async def test_strict_files_prefixed_tags_and_cells_without_references_are_read(
     )
     rows, _ = await read(build.workbook(prefixed))
     assert rows == [Row(2, "05421396386", "Ahmet", "", "", "")]
+
+
+ROW_3 = '<row r="3"'
+WRITTEN_OTHERWISE = {
+    "as it is": ("", ""),
+    "comment at the start": ("<sheetData>", "<sheetData><!-- <row r='1'/> -->"),
+    "comment in the middle": (ROW_3, f"<!-- -->{ROW_3}"),
+    "white space": ("</row>", "</row>\n  "),
+    "single quotes": (ROW_3, "<row r='3'"),
+    "entity": ("<v>3</v>", "<v>&#51;</v>"),
+    "character data": ("<v>3</v>", "<v><![CDATA[3]]></v>"),
+    "unknown attribute": (ROW_3, f"{ROW_3} x:y='1' xmlns:x='urn:x'"),
+    "unknown child": ('</row><row r="3"', '<extra/></row><row r="3"'),
+    "attribute of the parent": ("<sheetData>", "<sheetData ><!--<sheetData>--><!-- x -->"),
+    "late prolog": ("<worksheet", "<!-- <sheetData> --><worksheet"),
+}
+
+
+@pytest.mark.parametrize("difference", WRITTEN_OTHERWISE)
+async def test_a_sheet_reads_the_same_however_its_xml_is_written(read: Read, difference: str) -> None:
+    def shared(number: int, *cells: tuple[str, int]) -> str:
+        written = "".join(f'<c r="{column}{number}" s="1" t="s"><v>{index}</v></c>' for column, index in cells)
+        return f'<row r="{number}" spans="1:3">{written}<c r="E{number}" s="2"/></row>'
+
+    number = '<c r="A4"><v>5421396386</v></c><c r="B4" t="str"><v>Ahmet</v></c>'
+    rows = [
+        *(shared(1, ("A", 0), ("B", 1)), shared(2, ("A", 2), ("B", 3)), shared(3, ("A", 3), ("B", 2))),
+        *(f'<row r="4">{number}</row>', '<row r="5"/>', f'<row r="6" hidden="1">{number}</row>'),
+        shared(7, ("B", 3), ("A", 2)),
+    ]
+    texts = ["Telefon", "Ad", "0542", "Ayşe &amp; Oğulları", ""]
+    strings = f'<sst xmlns="{build.MAIN}">{"".join(f"<si><t>{text}</t></si>" for text in texts)}</sst>'
+    sheet = build.sheet(rows)
+    old, new = WRITTEN_OTHERWISE[difference]
+    assert old in sheet
+    read_rows, summary = await read(build.workbook(sheet.replace(old, new), shared_strings=strings))
+    assert [row[:3] for row in read_rows] == [
+        (2, "0542", "Ayşe & Oğulları"),
+        (3, "Ayşe & Oğulları", "0542"),
+        (4, "5421396386", "Ahmet"),
+        (7, "0542", "Ayşe & Oğulları"),
+    ]
+    assert summary.hidden_rows == 1
+
+
+@pytest.mark.parametrize("encoding", ["iso-8859-9", "utf-16"])
+async def test_a_sheet_in_another_encoding_is_read_by_its_declaration(read: Read, encoding: str) -> None:
+    rows = [("Telefon", "Çiftçi Adı"), ("05421396386", "Şükrü Öğüt")]
+    cells = [f'<c r="A{number}" t="str"><v>{phone}</v></c><c r="B{number}" t="str"><v>{name}</v></c>'
+             for number, (phone, name) in enumerate(rows, start=1)]  # fmt: skip
+    sheet = build.sheet(f'<row r="{number}">{row}</row>' for number, row in enumerate(cells, start=1))
+    declared = f'<?xml version="1.0" encoding="{encoding}"?>{sheet}'
+    read_rows, _ = await read(build.workbook(declared.encode(encoding)))
+    assert read_rows[0].farmer_name == "Şükrü Öğüt"
+
+
+async def test_long_sheets_read_the_same_with_and_without_the_parser(read: Read) -> None:
+    import xlsxwriter
+
+    from services.invitations.spreadsheet.container import PIECE_BYTES
+
+    content = BytesIO()
+    with xlsxwriter.Workbook(content) as book:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, HEADER)
+        for number in range(1, 20_000):
+            sheet.write_row(number, 0, [f"0542{number:07}", f"Çiftçi {number}", f"{number}@example.com", "M", number])
+    plain, _ = await read(content.getvalue(), limit=20_000)
+    assert [row.row_no for row in plain] == list(range(2, 20_001))
+    with zipfile.ZipFile(content) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    for part, end in (("xl/worksheets/sheet1.xml", b"</row>"), ("xl/sharedStrings.xml", b"</si>")):
+        middle = parts[part].index(end, len(parts[part]) // 2)
+        assert middle > PIECE_BYTES
+        parts[part] = parts[part][:middle] + b"<!-- -->" + parts[part][middle:]
+    assert (await read(build.zipped(parts), limit=20_000))[0] == plain
 
 
 async def test_a_workbook_of_openpyxl_reads_as_it_was_written(read: Read, tmp_path: Path) -> None:

@@ -82,6 +82,9 @@ HOSTILE_SHEETS: dict[str, Callable[[], str]] = {
     "external entity": lambda: _with_doctype('<!ENTITY x SYSTEM "file:///etc/passwd">', "&x;"),
     "harmless doctype": lambda: "<!DOCTYPE worksheet>" + build.table(HEADER, AHMET),
     "endless columns": lambda: build.sheet([], before="<cols>" + '<col min="1" max="2"/>' * 400_000 + "</cols>"),
+    "200 MB after the rows": lambda: build.sheet(
+        [build.row(1, HEADER), build.row(2, AHMET)], after="<x/>" + " " * 200_000_000
+    ),
     "thousands of merges": lambda: build.sheet([], after="<mergeCells>" + MERGE * 20_000 + "</mergeCells>"),
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, BinaryIO, Final
 
 import orjson
 
@@ -19,7 +19,7 @@ _FLUSH_LINES: Final = 200
 class AccessLog:
     """Collects lines and writes them a tenth of a second later at most."""
 
-    def __init__(self, service: str, stream: TextIO | None = None) -> None:
+    def __init__(self, service: str, stream: BinaryIO | None = None) -> None:
         self._service = service
         self._stream = stream
         self._lines: list[bytes] = []
@@ -57,7 +57,7 @@ class AccessLog:
             self._timer.cancel()
             self._timer = None
         if self._lines:
-            stream = self._stream or sys.stdout
-            stream.write(b"".join(self._lines).decode())
+            stream = self._stream or sys.stdout.buffer
+            stream.write(b"".join(self._lines))
             stream.flush()
             self._lines.clear()

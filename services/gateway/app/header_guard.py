@@ -99,7 +99,11 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._head_bytes += len(name) + len(value) + 4
         self._head_count += 1
-        super().on_header(name, value)
+        # As uvicorn does it, without a second call per header.
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Let a whole head through, or refuse it."""

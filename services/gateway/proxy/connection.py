@@ -16,6 +16,7 @@ MAX_INTERIM: Final = 16
 # Reading from the service stops while this much waits for the client.
 HIGH_WATER: Final = 64 * 1024
 _FIRST_FINAL: Final = 200
+_LENGTH_KNOWN: Final = frozenset({b"content-length", b"transfer-encoding"})
 _CLOCK_SLACK: Final = 0.001
 
 
@@ -68,7 +69,11 @@ class Connection(asyncio.Protocol):
             self._failure = UpstreamSilent()  # lost between being handed over and being used
         self._write(head)
         self._touched = self._loop.time()
-        self._timer = self._loop.call_later(timeouts.answer if whole else timeouts.idle, self._look_at_clock)
+
+    def watch_clock(self) -> None:
+        """Keep the time-outs from now on; an exchange that is over at once needs no timer."""
+        if self._timer is None:
+            self._look_at_clock()
 
     async def send(self, data: bytes) -> None:
         """Send a piece of the body; waits while the service reads slower than the client writes."""
@@ -84,7 +89,8 @@ class Connection(asyncio.Protocol):
         self._touched = self._loop.time()
         self._sent = True
         self._write(data)
-        self._rearm(self._timeouts.answer)
+        if self._timeouts.answer < self._idle_seconds:
+            self._rearm(self._timeouts.answer)
 
     async def head(self) -> None:
         """Wait for `status` and `headers` of the answer; raises what went wrong."""
@@ -205,8 +211,11 @@ class Connection(asyncio.Protocol):
             return
         name = name.lower()
         self.headers.append((name, value))
-        if name in {b"content-length", b"transfer-encoding"}:
+        if name in _LENGTH_KNOWN:
             self._until_end = False
+        elif name == b"content-type" and value.startswith(b"text/event-stream"):
+            self.is_event_stream = True
+            self._idle_seconds = self._timeouts.event_stream_idle
 
     def on_headers_complete(self) -> None:
         """Take the head of the answer; interim ones (RFC 9110, 15.2) are skipped."""
@@ -221,10 +230,7 @@ class Connection(asyncio.Protocol):
             return
         self.status = status
         self._reusable = self._reusable and self._parser.should_keep_alive()
-        if any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in self.headers):
-            self.is_event_stream = True
-            self._idle_seconds = self._timeouts.event_stream_idle
-        if self._sent and self._timeouts.answer > self._idle_seconds:
+        if self._timer is not None and self._sent and self._timeouts.answer > self._idle_seconds:
             self._rearm(self._idle_seconds)  # else the clock is looked at early enough by itself
         if self._method == "HEAD":
             # The parser does not know that the announced body won't come, so it can't be used for the next answer.

@@ -14,7 +14,7 @@ from shared.errors import Failure
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-# A request that is answered sooner than this needs no second task that looks whether its client has gone away.
+# A request that is answered sooner than this needs no timer, and no second task that looks whether its client is gone.
 _WATCH_AFTER_SECONDS: Final = 0.1
 # A body up to this size is read before a connection to the service is taken, so a slow client holds none.
 GATHERED: Final = 64 * 1024
@@ -95,9 +95,9 @@ class Answer:
         ask = self._ask
         self._connection.start(ask.framed_head, method=ask.method, whole=ask.whole, timeouts=ask.timeouts)
         if ask.whole:
-            self._watch = asyncio.get_running_loop().call_later(_WATCH_AFTER_SECONDS, self._watch_client)
+            self._watch = asyncio.get_running_loop().call_later(_WATCH_AFTER_SECONDS, self._keep_watch)
         else:
-            self._client = asyncio.create_task(self._follow_client())
+            self._keep_watch()
         await self._connection.head()
 
     @property
@@ -140,7 +140,8 @@ class Answer:
         self._connection.end()
         self._pool.release(self._connection)
 
-    def _watch_client(self) -> None:
+    def _keep_watch(self) -> None:
+        self._connection.watch_clock()
         self._client = asyncio.create_task(self._follow_client())
 
     async def _follow_client(self) -> None:

@@ -97,9 +97,10 @@ async def _invite(
     ]
     messages = [_delivery(job, invitation_id, terms, now) for invitation_id in ids]
     await invitations.insert_invitations(conn, new_invitations)
-    await codes.reserve_codes(
-        conn, job.sponsor_id, [(new.id, Tier(new.tier), new.code_count) for new in new_invitations]
-    )
+    for tier in Tier:
+        holders = [new.id for new in new_invitations if new.tier == tier for _ in range(new.code_count)]
+        if holders:
+            await codes.reserve_codes(conn, job.sponsor_id, tier, holders)
     await deliveries.insert_deliveries(conn, messages)
     updates.extend(RowUpdate(job.id, new.row_no, RowOutcome.SENDING, invitation_id=new.id) for new in new_invitations)
     await outbox.add_many(conn, _events(job, new_invitations))

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from prometheus_client import Counter, Gauge
 
+from services.invitations.commands.packing import Parcel, first_of, pack
 from services.invitations.commands.settling import settle_answers
 from services.invitations.domain import tokens, wording
 from services.invitations.domain.deliveries import settle_answer
@@ -39,7 +40,6 @@ from services.invitations.store.accounts import quiet_hours_of
 from services.invitations.store.deliveries import Answer
 from shared.db import Database, Row
 from shared.errors import Unavailable
-from shared.identifiers import uuid7
 from shared.sealing import Sealer
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ _SETTLE_AT_MOST: Final = 500
 # Answers that arrive within this time share a transaction.
 _GATHER_SECONDS: Final = 0.01
 _RETRY_SECONDS: Final = 1.0
+# So few recipients of a call get a request each, so that one wrong number among them costs no second round.
+_FEW: Final = 20
 # A longer wait for the provider's pace is spent in the queue and not in a claim.
 _LONGEST_WAIT_SECONDS: Final = 2.0
 # Our account is refused: nothing of it goes out until somebody has looked.
@@ -57,14 +59,6 @@ _LONGEST_PAUSE_SECONDS: Final = 600.0
 
 SENT = Counter("invitations_messages_total", "Messages by what the provider answered", ["provider", "outcome"])
 IN_FLIGHT = Gauge("invitations_messages_in_flight", "Messages that providers have not answered yet")
-
-
-@dataclass(frozen=True, slots=True)
-class _Parcel:
-    """What goes out in one request; without a batch id, one message under its own id."""
-
-    batch_id: UUID | None
-    rows: Sequence[Row]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +129,15 @@ class Sender:
         What was not begun by then goes back in line, what is in flight is settled in the background.
         """
         until = time.monotonic() + deadline_seconds
+        await self._send_and_wait(delivery_ids, until)
+        # One message that the provider refuses spoils its whole request: the others of it go out one by one.
+        async with self._database.transaction() as conn:
+            spoilt = await deliveries.claim_spoilt(conn, delivery_ids, self.name, self._settings.lease_seconds)
+        await self._send_and_wait(spoilt, until)
+
+    async def _send_and_wait(self, delivery_ids: Sequence[UUID], until: float) -> None:
+        if not delivery_ids:
+            return
         loop = asyncio.get_running_loop()
         waiting = {delivery_id: loop.create_future() for delivery_id in delivery_ids}
         self._settled.update(waiting)
@@ -143,10 +146,8 @@ class Sender:
                 rows = await deliveries.list_outgoing(conn, delivery_ids)
             for name in {row["provider"] for row in rows}:
                 lane = [row for row in rows if row["provider"] == name]
-                # One by one: the caller waits for each recipient's own answer.
-                await self._send_claimed(self._providers[name], lane, until=until, batches=False)
-            if waiting:
-                await asyncio.wait(waiting.values(), timeout=max(0.0, until - time.monotonic()))
+                await self._send_claimed(self._providers[name], lane, until=until, batches=len(lane) > _FEW)
+            await asyncio.wait(waiting.values(), timeout=max(0.0, until - time.monotonic()))
         finally:
             for delivery_id in waiting:
                 self._settled.pop(delivery_id, None)
@@ -189,7 +190,7 @@ class Sender:
         line = deque(await self._keep_quiet(rows))
         while line:
             requests = await self._wait_for_room(until)
-            parcels = _pack(provider, line, requests, batches=batches)
+            parcels = pack(provider, line, requests, batches=batches)
             begun, pause = await self._begin(provider, parcels)
             for _ in range(begun):
                 line.popleft()
@@ -211,27 +212,27 @@ class Sender:
             await self._give_back(quiet_rows, pause)
         return may_go
 
-    async def _begin(self, provider: Provider, parcels: Sequence[_Parcel]) -> tuple[int, float | None]:
+    async def _begin(self, provider: Provider, parcels: Sequence[Parcel]) -> tuple[int, float | None]:
         """Commit that these are being sent, then send; gives how many may go, and the pause if not all may."""
         wanted = sum(len(parcel.rows) for parcel in parcels)
         async with self._database.transaction() as conn:
             account, now = await deliveries.lock_provider_account(conn, provider.name, self._pace.burst)
             account, granted = account.take(wanted, self._pace, now)
             await deliveries.save_provider_account(conn, provider.name, account)
-            parcels = _first_of(parcels, granted)
+            parcels = first_of(parcels, granted)
             batch_of = {row["id"]: parcel.batch_id for parcel in parcels for row in parcel.rows}
             begun = await deliveries.begin_sending(conn, batch_of, self.name, self._settings.lease_seconds)
         for parcel in parcels:
             self._start(provider, parcel, begun)
         return granted, None if granted == wanted else max(0.01, account.pause_for(self._pace, now))
 
-    def _start(self, provider: Provider, parcel: _Parcel, attempts: Mapping[UUID, int]) -> None:
+    def _start(self, provider: Provider, parcel: Parcel, attempts: Mapping[UUID, int]) -> None:
         rows = [row for row in parcel.rows if row["id"] in attempts]
         for row in parcel.rows:
             if row["id"] not in attempts:  # cancelled meanwhile, or our lease is over
                 self._tell_settled(row["id"])
         if rows:
-            task = asyncio.create_task(self._send(provider, _Parcel(parcel.batch_id, rows), attempts))
+            task = asyncio.create_task(self._send(provider, Parcel(parcel.batch_id, rows), attempts))
             self._in_flight.add(task)
             IN_FLIGHT.inc(len(rows))
             task.add_done_callback(self._finished)
@@ -240,7 +241,7 @@ class Sender:
         self._in_flight.discard(task)
         self._room.set()
 
-    async def _send(self, provider: Provider, parcel: _Parcel, attempts: Mapping[UUID, int]) -> None:
+    async def _send(self, provider: Provider, parcel: Parcel, attempts: Mapping[UUID, int]) -> None:
         outcomes: Sequence[Outcome]
         try:
             messages = [self._message(row) for row in parcel.rows]
@@ -345,40 +346,6 @@ class Sender:
         future = self._settled.pop(delivery_id, None)
         if future is not None and not future.done():
             future.set_result(None)
-
-
-def _pack(provider: Provider, line: Sequence[Row], requests: int, *, batches: bool) -> list[_Parcel]:
-    """Pack the head of the line into so many requests, in its order."""
-    most = provider.most_at_once if batches and isinstance(provider, BatchProvider) else 1
-    parcels: list[_Parcel] = []
-    together: list[Row] = []
-    for row in line:
-        if len(parcels) + bool(together) >= requests and (row["alone"] or len(together) in {0, most}):
-            break
-        if row["alone"] or len(together) == most:
-            parcels += _parcel_of(together)
-            together = []
-        if row["alone"]:
-            parcels.append(_Parcel(None, [row]))
-        else:
-            together.append(row)
-    return parcels + _parcel_of(together)
-
-
-def _parcel_of(rows: Sequence[Row]) -> list[_Parcel]:
-    """Make a request of these; a single message needs no batch, its own id is enough."""
-    return [_Parcel(uuid7() if len(rows) > 1 else None, rows)] if rows else []
-
-
-def _first_of(parcels: Sequence[_Parcel], granted: int) -> list[_Parcel]:
-    """Cut what may go now off what would go."""
-    kept: list[_Parcel] = []
-    for parcel in parcels:
-        rows = parcel.rows[: max(0, granted)]
-        granted -= len(rows)
-        if rows:
-            kept.append(_Parcel(parcel.batch_id, rows))
-    return kept
 
 
 def _is_over(until: float | None) -> bool:

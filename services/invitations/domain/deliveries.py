@@ -19,6 +19,8 @@ _FIRST_PAUSE_SECONDS: Final = 2.0
 _LONGEST_PAUSE_SECONDS: Final = 300.0
 # With pauses doubling from 2 s to 5 min this is about four hours, the validity of a message.
 MOST_ATTEMPTS: Final = 55
+# A caller who waits for a spoilt request sends its messages one by one at once; after this, anybody may.
+_SPOILT_SECONDS: Final = 1.0
 # Look-ups after 1, 5 and 15 minutes (facts/invitations 4.1, rule 3).
 LOOK_UP_PAUSES_SECONDS: Final = (60.0, 240.0, 600.0)
 
@@ -67,7 +69,7 @@ def settle_answer(delivery_id: UUID, outcome: Outcome, *, attempts: int) -> Sett
         case Rejected(code=code, message=message):
             return Settlement(delivery_id, State.REJECTED, None, code, message)
         case NotSent(reason=reason, alone=True):
-            return Settlement(delivery_id, State.QUEUED, None, "BATCH_REFUSED", reason, alone=True)
+            return Settlement(delivery_id, State.QUEUED, None, "BATCH_REFUSED", reason, _SPOILT_SECONDS, alone=True)
         case NotSent(reason=reason) if attempts >= MOST_ATTEMPTS:
             return Settlement(delivery_id, State.REJECTED, None, "PROVIDER_UNAVAILABLE", reason)
         case NotSent(reason=reason, retry_after=retry_after):

@@ -159,13 +159,18 @@ class Workbook:
 
     def _picker(self, wanted: Mapping[str, int], width: int) -> Callable[[Row], list[str]]:
         wanted_bytes = {letters.encode(): place for letters, place in wanted.items()}
+        strings, count = self._strings, len(self._strings)
 
         def pick(row: Row) -> list[str]:
             picked = [""] * width
             if isinstance(row, re.Match):
                 for letters, kind, value in PLAIN_CELL.findall(row["cells"] or b""):
                     place = wanted_bytes.get(letters)
-                    if place is not None and value:
+                    if place is None or not value:
+                        continue
+                    if kind == b"s" and value.isdigit() and int(value) < count:  # Nearly all the time goes by here.
+                        picked[place] = strings[int(value)]
+                    else:
                         picked[place] = self._value(kind.decode() or "n", value.decode())
                 return picked
             letters = ""
@@ -205,11 +210,11 @@ class Workbook:
 def _facts_of(row: Row) -> tuple[int | None, bool, int]:
     """Give a row's number, whether it is hidden, and how many cells it has."""
     if isinstance(row, re.Match):
-        is_hidden = HIDDEN.search(row["attributes"]) is not None
-        return int(row["number"]), is_hidden, (row["cells"] or b"").count(b"<c ")
-    number = row.get("r", "")
+        number, attributes, cells = row.groups(b"")
+        return int(number), bool(attributes) and HIDDEN.search(attributes) is not None, cells.count(b"<c ")
+    reference = row.get("r", "")
     is_hidden = row.get("hidden") in TRUE or row.get("ht") == "0"
-    return int(number) if number.isdecimal() else None, is_hidden, len(row)
+    return int(reference) if reference.isdecimal() else None, is_hidden, len(row)
 
 
 def column_letters(index: int) -> str:

@@ -18,12 +18,14 @@ DEEPEST = 64
 MOST_BYTES_PER_CHILD = 4 * 1024 * 1024  # A row of 16,384 columns is half a megabyte.
 MOST_PLAIN_BYTES_PER_CHILD = 256 * 1024
 ATTRIBUTES = rb'(?: (?!xmlns)[\w:]++="[^"<&]*+")*+'
-UTF_8_PROLOG = re.compile(rb"""(?:<\?xml version="1\.0"(?: encoding="[Uu][Tt][Ff]-8")?[^>]*\?>\s*)?<(?![?!])""")
+UTF_8_PROLOG = re.compile(
+    rb"""(?:<\?xml version="1\.0"(?: encoding="[Uu][Tt][Ff]-8")?(?: standalone="(?:yes|no)")?\s*\?>\s*)?<(?![?!])"""
+)
 
 
 @dataclass(frozen=True)
 class Plain:
-    """How nearly every program writes the children of one element: matched, they need no parser and a third of the time.
+    """How nearly every program writes the children of one element: matched, they take a third of the parser's time.
 
     From the first child on that is written otherwise the real parser takes over, so a file is read the same either way.
     """
@@ -63,7 +65,7 @@ def parse(pieces: Iterable[bytes]) -> Element:
 def children(
     pieces: Iterable[bytes], find_parent: Callable[[Element], Element | None], plain: Plain
 ) -> Iterator[list[Element] | list[re.Match[bytes]]]:
-    """Give the children of one element as they are finished, up to its end; `find_parent` gets the root so far."""
+    """Give the children of one element as they are finished, up to its end; `find_parent` is given the root."""
     tree = _GrowingTree()
     unparsed = yield from _plain_children(tree, iter(pieces), find_parent, plain)
     unfinished_bytes = 0
@@ -91,7 +93,7 @@ def children(
 def _plain_children(
     tree: "_GrowingTree", pieces: Iterator[bytes], find_parent: Callable[[Element], Element | None], plain: Plain
 ) -> Generator[list[re.Match[bytes]], None, Iterator[bytes]]:
-    """Give the children that are plain; what is left of the document is for the parser, which has seen the beginning."""
+    """Give the children that are plain; returns the rest of the document, for the parser that has seen its head."""
     head = next(pieces, b"")
     start = plain.start(head)
     tree.feed(head[:start])

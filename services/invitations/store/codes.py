@@ -49,40 +49,31 @@ async def count_available(conn: Connection, sponsor_id: int, up_to: int) -> dict
     return {Tier(row["tier"]): row["available"] for row in rows}
 
 
-async def reserve_codes(conn: Connection, sponsor_id: int, wants: Sequence[tuple[int, Tier, int]]) -> None:
-    """Reserve codes for many invitations in one statement: (invitation, tier, quantity) each.
+async def reserve_codes(conn: Connection, sponsor_id: int, tier: Tier, holders: Sequence[int]) -> None:
+    """Reserve one code of a tier for each place in `holders`, a list of invitations, in one statement.
 
     The caller holds the sponsor's lock and has counted. The codes that expire first go first. That no code is held
-    twice is the primary key of invitation_codes, whatever this statement does.
+    twice is the primary key of invitation_codes, whatever this statement does. The n-th code finds its invitation by
+    subscript: joined by number, on tables that nobody has analysed yet, 10,000 codes took 11 s instead of 0.2 s.
     """
     reserved = await conn.fetchval(
-        """WITH wanted AS (
-               SELECT * FROM unnest($2::bigint[], $3::text[], $4::int[]) WITH ORDINALITY
-                          AS w (invitation_id, tier, quantity, place)
-           ), slots AS (
-               SELECT invitation_id, tier, row_number() OVER (PARTITION BY tier ORDER BY place) AS number
-                 FROM wanted, generate_series(1, quantity)
-           ), free AS MATERIALIZED (
-               SELECT picked.id, needed.tier,
-                      row_number() OVER (PARTITION BY needed.tier ORDER BY picked.expires_at, picked.id) AS number
-                 FROM (SELECT tier, sum(quantity) AS total FROM wanted GROUP BY tier) AS needed
-                CROSS JOIN LATERAL (
+        """WITH free AS MATERIALIZED (
+               SELECT id, row_number() OVER (ORDER BY expires_at, id) AS place FROM (
                       SELECT id, expires_at FROM codes
-                       WHERE sponsor_id = $1 AND codes.tier = needed.tier AND state = 'available' AND expires_at > now()
-                       ORDER BY expires_at, id LIMIT needed.total) AS picked
+                       WHERE sponsor_id = $1 AND tier = $2 AND state = 'available' AND expires_at > now()
+                       ORDER BY expires_at, id LIMIT cardinality($3::bigint[])) AS picked
            ), held AS (
-               UPDATE codes SET state = 'reserved' FROM free JOIN slots USING (tier, number)
-                WHERE codes.id = free.id AND codes.state = 'available' RETURNING codes.id, slots.invitation_id
+               UPDATE codes SET state = 'reserved' FROM free WHERE codes.id = free.id AND codes.state = 'available'
+            RETURNING codes.id, ($3::bigint[])[free.place] AS invitation_id
            ), linked AS (
                INSERT INTO invitation_codes (code_id, invitation_id) SELECT id, invitation_id FROM held RETURNING 1
            )
            SELECT count(*) FROM linked""",
         sponsor_id,
-        [want[0] for want in wants],
-        [want[1] for want in wants],
-        [want[2] for want in wants],
+        tier,
+        holders,
     )
-    if reserved != sum(want[2] for want in wants):
+    if reserved != len(holders):
         raise StockMovedError
 
 

@@ -72,6 +72,19 @@ async def claim_due(conn: Connection, provider: str, sender: str, limit: int, le
     return [row["id"] for row in rows]
 
 
+async def claim_spoilt(conn: Connection, delivery_ids: Sequence[UUID], sender: str, lease_seconds: float) -> list[UUID]:
+    """Take those of the messages whose request was refused as a whole, before they are due for everybody."""
+    rows = await conn.fetch(
+        """UPDATE deliveries SET state = 'claimed', claimed_by = $2, updated_at = now(),
+                  lease_until = now() + make_interval(secs => $3)
+            WHERE id = ANY ($1) AND state = 'queued' AND alone RETURNING id""",
+        delivery_ids,
+        sender,
+        lease_seconds,
+    )
+    return [row["id"] for row in rows]
+
+
 async def list_outgoing(conn: Connection, delivery_ids: Sequence[UUID]) -> list[Row]:
     """Give what must be known to write the messages."""
     return await conn.fetch(f"{_OUTGOING} WHERE d.id = ANY ($1)", delivery_ids)

@@ -175,6 +175,9 @@ async def _renew(access: Access, refused: Token | None, *, force: bool = False) 
         else:
             if token.renewed_cache is not None:
                 await store.save_renewal(conn, _seal(access, token.renewed_cache), token.expires_at)
+                await audit.record(
+                    conn, ReferralsAudit, action="partner_center.token.renewed", actor=SERVICE, target=TARGET
+                )
                 log.info("partner_center_token_renewed version=%d", stored.version + 1)
             return Credential(token, stored.account)
     raise failure  # after the commit, so that what was noted stays

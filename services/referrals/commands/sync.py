@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from dataclasses import dataclass, replace
@@ -91,13 +90,13 @@ async def request_sync(
 
 
 async def request_due_sync(database: Database, rules: SyncRules) -> None:
-    """Ask for a sync when the interval is over, and again for one whose message was lost."""
+    """Ask for a sync when the interval is over, and again for one that had to wait or whose message was lost."""
     if not rules.is_enabled:
         return
     async with database.transaction() as conn:
-        if stalled := await store.find_stalled_sync(conn, _STALLED_SECONDS):
-            log.warning("partner_center_sync_revived task_id=%s", stalled.task_id)
-            await outbox.add(conn, ReferralSyncRequested(task_id=stalled.task_id, mode=stalled.mode))
+        if idle := await store.take_idle_sync(conn, _STALLED_SECONDS):
+            log.info("partner_center_sync_revived task_id=%s", idle.task_id)
+            await outbox.add(conn, ReferralSyncRequested(task_id=idle.task_id, mode=idle.mode))
             return
         connection = await connection_store.find_connection(conn)
         if connection is None or connection.refused_because is not None:
@@ -130,8 +129,9 @@ async def run_sync(access: Access, partner_center: PartnerCenter, rules: SyncRul
         if sync.is_worn_out:
             await _end(access.database, sync, SyncState.FAILED, error)
             return
-        await _wait(access.database, sync, error)
-        raise
+        await _note_wait(access.database, sync, error)
+        if not isinstance(error, PartnerCenterThrottled):
+            raise  # the ladder brings the message back; after a long wait the schedule asks again
     finally:
         await pages.close()
 
@@ -140,9 +140,8 @@ async def _take_up(access: Access, rules: SyncRules, task_id: UUID) -> Sync | No
     now = datetime.now(UTC)
     async with access.database.transaction() as conn:
         sync = await store.lock_sync(conn, task_id)
-        if not sync.state.is_open:
+        if not sync.state.is_open or (sync.wait_until and sync.wait_until > now):
             return None
-        pause = (sync.wait_until - now).total_seconds() if sync.wait_until else 0.0
         is_first = sync.state is SyncState.QUEUED
         was_worn_out = sync.is_worn_out
         sync = sync.take_up(now)
@@ -156,8 +155,6 @@ async def _take_up(access: Access, rules: SyncRules, task_id: UUID) -> Sync | No
         # An error that nobody foresaw, or a worker that dies at this page again and again.
         await _end(access.database, sync, SyncState.FAILED, SyncStuck())
         return None
-    if pause > 0:
-        await asyncio.sleep(pause)
     if is_first:
         log.info("partner_center_sync_started mode=%s task_id=%s", sync.mode, task_id)
     return sync
@@ -334,7 +331,7 @@ async def _end(database: Database, sync: Sync, state: SyncState, error: Failure)
     _log_summary(sync, state.value)
 
 
-async def _wait(database: Database, sync: Sync, error: Unavailable) -> None:
+async def _note_wait(database: Database, sync: Sync, error: Unavailable) -> None:
     """Note why the sync waits, and until when, if Microsoft said so."""
     until = None
     if isinstance(error, PartnerCenterThrottled) and error.retry_after:

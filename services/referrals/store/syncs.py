@@ -36,12 +36,12 @@ async def find_open_sync(conn: Connection) -> Sync | None:
     return _sync(row) if row else None
 
 
-async def find_stalled_sync(conn: Connection, idle_seconds: float) -> Sync | None:
-    """Give the open task if nothing has moved it for so long."""
+async def take_idle_sync(conn: Connection, idle_seconds: float) -> Sync | None:
+    """Give the open task if its wait is over or nothing has moved it for so long; its time starts anew then."""
     row = await conn.fetchrow(
-        f"""UPDATE referral_syncs SET moved_at = now()
+        f"""UPDATE referral_syncs SET moved_at = now(), wait_until = NULL
             WHERE state IN ('queued', 'running')
-              AND greatest(moved_at, coalesce(wait_until, moved_at)) < now() - make_interval(secs => $1)
+              AND coalesce(wait_until <= now(), moved_at < now() - make_interval(secs => $1))
             RETURNING {_COLUMNS}""",
         idle_seconds,
     )

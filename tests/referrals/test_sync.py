@@ -1,0 +1,200 @@
+"""What a sync stores, on a real PostgreSQL against the sandbox."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from services.referrals.context import Context, make_context
+from services.referrals.partner_center import Page
+from tests.support.databases import FreshDatabase
+from tests.support.microsoft import SandboxMicrosoft
+from tests.support.referrals import (
+    audited,
+    connect,
+    count,
+    events_of,
+    rows,
+    run,
+    some_settings,
+)
+
+
+async def test_the_first_sync_brings_every_referral_and_logs_what_operators_grep_for(
+    context: Context, sandbox: SandboxMicrosoft, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await connect(context, sandbox)
+    done = await run(context)
+    assert (done.state, done.pages) == ("succeeded", 3)
+    assert (done.counts.fetched, done.counts.created, done.counts.updated) == (250, 250, 0)
+    assert await count(context) == 250
+    lines = [record.getMessage() for record in caplog.records]
+    assert "partner_center_referrals_fetched count=250" in lines
+    summary = "partner_center_sync_summary total_referrals=250 success_count=250 failure_count=0 skipped_count=0"
+    assert summary in lines
+    assert any(line.startswith(f"partner_center_sync_task_started task_id={done.task_id}") for line in lines)
+    assert any(line.startswith("partner_center_sync_started") for line in lines)
+    assert any(line.startswith("partner_center_sync_task_completed") for line in lines)
+    assert len(await events_of(context, "referrals.referral.received.v1")) == 250
+    assert (await events_of(context, "referrals.sync.completed.v1"))[0]["created"] == 250
+    assert ("partner_center.sync.completed", "success") in await audited(context)
+
+
+async def test_a_second_sync_changes_nothing(context: Context, sandbox: SandboxMicrosoft) -> None:
+    await connect(context, sandbox)
+    await run(context)
+    everything = "SELECT xmin, * FROM partner_center_referrals ORDER BY referral_id"
+    before = (
+        await rows(context, everything),
+        await rows(context, "SELECT * FROM referral_statuses ORDER BY referral_id, changed_at"),
+    )
+    for mode in ("incremental", "full"):
+        done = await run(context, mode=mode)
+        assert (done.counts.created, done.counts.updated, done.counts.rejected) == (0, 0, 0)
+    assert (
+        await rows(context, everything),
+        await rows(context, "SELECT * FROM referral_statuses ORDER BY referral_id, changed_at"),
+    ) == before
+    assert len(await events_of(context, "referrals.referral.received.v1")) == 250
+
+
+async def test_a_later_sync_asks_only_for_what_changed(context: Context, sandbox: SandboxMicrosoft) -> None:
+    await connect(context, sandbox)
+    await run(context)
+    changed = sandbox.referral_id(3)
+    sandbox.change(change={changed: {"status": "Closed", "substatus": "Expired"}}, add=[{"name": "new"}])
+    done = await run(context)
+    assert done.listing == "filtered"
+    assert (done.counts.created, done.counts.updated) == (1, 1)
+    assert done.counts.fetched < 20
+    event = (await events_of(context, "referrals.referral.changed.v1"))[0]
+    assert event["referral_id"] == changed
+    assert event["changes"] == {"status": ["New", "Closed"], "substatus": ["Received", "Expired"]}
+    history = await rows(
+        context, "SELECT status FROM referral_statuses WHERE referral_id = $1 ORDER BY changed_at", changed
+    )
+    assert [row["status"] for row in history] == ["New", "Closed"]
+
+
+async def test_the_overlap_finds_what_came_in_late_with_an_older_time(
+    context: Context, sandbox: SandboxMicrosoft
+) -> None:
+    await connect(context, sandbox)
+    await run(context)
+    newest = (await rows(context, "SELECT max(updated_at) AS at FROM partner_center_referrals"))[0]["at"]
+    late = (newest - timedelta(seconds=300)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    sandbox.change(change={sandbox.referral_id(0): {"name": "came late", "updatedDateTime": late}})
+    assert (await run(context)).counts.updated == 1
+
+
+async def test_an_older_state_never_overwrites_a_newer_one(context: Context, sandbox: SandboxMicrosoft) -> None:
+    await connect(context, sandbox)
+    await run(context)
+    referral = sandbox.referral_id(5)
+    sandbox.change(change={referral: {"name": "stale page", "updatedDateTime": "2020-01-01T00:00:00Z"}})
+    done = await run(context, mode="full")
+    assert (done.counts.updated, done.counts.unchanged) == (0, 250)
+    name = await rows(context, "SELECT name FROM partner_center_referrals WHERE referral_id = $1", referral)
+    assert name[0]["name"] != "stale page"
+
+
+async def test_malformed_items_are_set_aside_with_the_reason_and_stop_nothing(
+    context: Context, sandbox: SandboxMicrosoft
+) -> None:
+    sandbox.turn(malformed_every=10)
+    await connect(context, sandbox)
+    done = await run(context)
+    assert (done.state, done.counts.rejected, done.counts.created) == ("succeeded", 25, 225)
+    rejected = await rows(context, "SELECT page, position, reason, raw FROM referrals_rejected ORDER BY id")
+    assert len(rejected) == 25
+    assert rejected[0] == {
+        "page": 1,
+        "position": 0,
+        "reason": "expected an object, found NoneType",
+        "raw": "null",
+    }
+    assert len({row["reason"] for row in rejected}) == 5
+
+
+async def test_unknown_fields_and_values_are_stored_whole(context: Context, sandbox: SandboxMicrosoft) -> None:
+    sandbox.turn(unknown_every=50)
+    await connect(context, sandbox)
+    await run(context)
+    found = await rows(
+        context, "SELECT status, raw -> 'futureField' AS future FROM partner_center_referrals WHERE status = 'Paused'"
+    )
+    assert found == [{"status": "Paused", "future": {"a": [1]}}] * 5
+
+
+@pytest.mark.parametrize(
+    ("knobs", "listing"),
+    [
+        ({"date_filter": "refused"}, "descending"),
+        ({"date_filter": "quoted"}, "descending"),
+        ({"date_filter": "refused", "order_by": "created_only"}, "everything"),
+    ],
+)
+async def test_a_refused_filter_falls_back_and_still_finds_every_change(
+    context: Context, sandbox: SandboxMicrosoft, knobs: dict[str, str], listing: str
+) -> None:
+    await connect(context, sandbox)
+    await run(context)
+    sandbox.turn(**knobs)
+    sandbox.change(change={sandbox.referral_id(1): {"name": "changed"}})
+    done = await run(context)
+    assert (done.state, done.listing, done.counts.updated) == ("succeeded", listing, 1)
+    assert done.pages == (3 if listing == "everything" else 2)
+
+
+async def test_dates_can_be_quoted_by_setting(sandbox: SandboxMicrosoft, fresh: FreshDatabase) -> None:
+    context = make_context(some_settings(sandbox, fresh, quoted_dates=True))
+    await connect(context, sandbox)
+    await run(context)
+    sandbox.turn(date_filter="quoted")
+    assert (await run(context)).listing == "filtered"
+    await context.close()
+
+
+async def test_rows_that_change_while_they_are_paged_are_there_once_and_current(
+    context: Context, sandbox: SandboxMicrosoft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await connect(context, sandbox)
+    real = type(context.partner_center).get_page
+    moved = [sandbox.referral_id(index) for index in (5, 120, 249)]
+
+    async def with_changes(self: Any, target: str, token: str) -> Page:
+        page = await real(self, target, token)
+        if sandbox.state()["pages"][-1] == 1:
+            sandbox.change(change={referral: {"name": "moved"} for referral in moved}, add=[{"name": "late"}])
+        return page
+
+    monkeypatch.setattr(type(context.partner_center), "get_page", with_changes)
+    await run(context)
+    monkeypatch.undo()
+    await run(context)
+    named = await rows(context, "SELECT referral_id FROM partner_center_referrals WHERE name = 'moved' ORDER BY 1")
+    assert [row["referral_id"] for row in named] == sorted(moved)
+    assert await count(context) == 251
+
+
+async def test_what_a_sweep_no_longer_sees_is_marked_and_unmarked_but_never_deleted(
+    context: Context, sandbox: SandboxMicrosoft
+) -> None:
+    await connect(context, sandbox)
+    await run(context)
+    gone = sandbox.referral_id(9)
+    sandbox.change(remove=[gone])
+    await run(context)  # incremental: absence means nothing
+    assert await rows(context, "SELECT 1 FROM partner_center_referrals WHERE missing_since IS NOT NULL") == []
+    await run(context, mode="full")
+    missing = await rows(context, "SELECT referral_id FROM partner_center_referrals WHERE missing_since IS NOT NULL")
+    assert missing == [{"referral_id": gone}]
+    assert await count(context) == 250
+    sandbox.change(add=[{"id": gone}])
+    await run(context, mode="full")
+    assert await rows(context, "SELECT 1 FROM partner_center_referrals WHERE missing_since IS NOT NULL") == []
+    assert await rows(context, "SELECT 1 FROM referral_sightings") == []

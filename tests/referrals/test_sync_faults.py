@@ -1,0 +1,197 @@
+"""What a sync does when Microsoft, the token or another worker gets in its way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from services.referrals.commands import sync
+from services.referrals.context import Context, make_context
+from services.referrals.domain.failures import (
+    PartnerCenterDisabled,
+    PartnerCenterUnavailable,
+)
+from tests.support.databases import FreshDatabase
+from tests.support.microsoft import SandboxMicrosoft
+from tests.support.referrals import (
+    ask,
+    connect,
+    events_of,
+    rows,
+    run,
+    some_settings,
+)
+
+
+async def test_a_sync_that_waits_goes_on_from_its_page(sandbox: SandboxMicrosoft, fresh: FreshDatabase) -> None:
+    context = make_context(some_settings(sandbox, fresh, request_attempts=1))
+    await connect(context, sandbox)
+    sandbox.turn(api_faults=[{"kind": "server_error", "page": 3, "times": 2}])
+    task_id = await ask(context)
+    for _ in range(2):
+        with pytest.raises(PartnerCenterUnavailable):
+            await run(context, task_id)
+    done = await run(context, task_id)
+    assert (done.state, done.counts.fetched) == ("succeeded", 250)
+    assert sandbox.state()["pages"] == [1, 2, 3]
+    await context.close()
+
+
+async def test_a_sync_that_never_gets_on_fails_and_says_why(sandbox: SandboxMicrosoft, fresh: FreshDatabase) -> None:
+    context = make_context(some_settings(sandbox, fresh, request_attempts=1))
+    await connect(context, sandbox)
+    sandbox.turn(api_faults=[{"kind": "server_error", "times": 99}])
+    task_id = await ask(context)
+    for _ in range(3):
+        with pytest.raises(PartnerCenterUnavailable):
+            await run(context, task_id)
+    done = await run(context, task_id)
+    assert (done.state, done.error_code) == ("failed", "PARTNER_CENTER_UNAVAILABLE")
+    assert (await events_of(context, "referrals.sync.failed.v1"))[0]["task_id"] == str(task_id)
+    await run(context, task_id)  # a late repetition does nothing
+    assert len(await events_of(context, "referrals.sync.failed.v1")) == 1
+    await context.close()
+
+
+async def test_after_a_long_retry_after_the_schedule_asks_again_and_not_before(
+    context: Context, sandbox: SandboxMicrosoft
+) -> None:
+    await connect(context, sandbox)
+    sandbox.turn(api_faults=[{"kind": "throttled", "page": 2, "retry_after": "120"}])
+    task_id = await ask(context)
+    waiting = await run(context, task_id)
+    assert (waiting.state, waiting.pages, waiting.error_code) == ("running", 1, "PARTNER_CENTER_THROTTLED")
+    left = (await rows(context, "SELECT wait_until - now() AS left FROM referral_syncs"))[0]["left"]
+    assert timedelta(seconds=110) < left <= timedelta(seconds=120)
+    await sync.request_due_sync(context.database, context.rules)
+    assert (await run(context, task_id)).pages == 1  # a message that comes too early does nothing
+    assert len(await events_of(context, "referrals.sync.requested.v1")) == 1
+    await rows(context, "UPDATE referral_syncs SET wait_until = now() RETURNING 1")
+    await sync.request_due_sync(context.database, context.rules)
+    assert len(await events_of(context, "referrals.sync.requested.v1")) == 2
+    assert (await run(context, task_id)).state == "succeeded"
+    assert sandbox.state()["pages"] == [1, 2, 3]
+
+
+async def test_an_expired_token_is_renewed_once_in_the_middle(context: Context, sandbox: SandboxMicrosoft) -> None:
+    await connect(context, sandbox)
+    sandbox.turn(api_faults=[{"kind": "unauthenticated", "page": 2}])
+    assert (await run(context)).state == "succeeded"
+    assert sandbox.state()["token_calls"]["refresh_token:issued"] == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "renewals"),
+    [
+        ({"kind": "mfa_required"}, 0),
+        ({"kind": "claims_challenge"}, 0),
+        ({"kind": "unauthenticated", "times": 99}, 1),
+    ],
+)
+async def test_when_only_a_person_can_help_the_sync_says_so_and_everybody_is_told(
+    context: Context, sandbox: SandboxMicrosoft, fault: dict[str, Any], renewals: int
+) -> None:
+    await connect(context, sandbox)
+    sandbox.turn(api_faults=[fault])
+    done = await run(context)
+    assert done.state == "sign_in_required"
+    assert sandbox.state()["token_calls"].get("refresh_token:issued", 0) == renewals
+    assert len(await events_of(context, "referrals.sign_in.required.v1")) == 1
+    sandbox.turn(api_faults=[])
+    await connect(context, sandbox)
+    assert (await run(context)).state == "succeeded"
+
+
+async def test_without_a_sign_in_a_sync_says_so(context: Context, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert (await run(context)).state == "sign_in_required"
+    assert any(
+        "partner_center_sync_skipped reason=sign_in_required" in record.getMessage() for record in caplog.records
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [({"kind": "forbidden"}, "PARTNER_CENTER_ACCESS_DENIED")],
+)
+async def test_what_no_attempt_cures_fails_at_once(
+    context: Context, sandbox: SandboxMicrosoft, fault: dict[str, Any], code: str
+) -> None:
+    await connect(context, sandbox)
+    sandbox.turn(api_faults=[fault])
+    assert (await run(context)).error_code == code
+
+
+async def test_a_foreign_next_link_fails_the_sync_after_the_page_before_is_stored(
+    context: Context, sandbox: SandboxMicrosoft
+) -> None:
+    await connect(context, sandbox)
+    sandbox.turn(next_link="foreign_host", foreign_host="referrals.attacker.example")
+    done = await run(context)
+    assert (done.state, done.error_code) == ("failed", "PARTNER_CENTER_NEXT_LINK_REFUSED")
+    assert "referrals.attacker.example" in (done.error or "")
+
+
+async def test_another_account_starts_with_everything(context: Context, sandbox: SandboxMicrosoft) -> None:
+    await connect(context, sandbox)
+    await run(context)
+    sandbox.turn(account={"username": "bob@contoso.example", "object_id": "0b0b0b0b-0000-4000-8000-000000000001"})
+    await connect(context, sandbox)
+    assert (await run(context)).listing == "everything"
+
+
+async def test_asking_twenty_times_at_once_makes_one_task(context: Context) -> None:
+    tasks = await asyncio.gather(*(ask(context) for _ in range(20)))
+    assert len(set(tasks)) == 1
+    assert len(await events_of(context, "referrals.sync.requested.v1")) == 1
+
+
+async def test_with_the_flag_off_nothing_is_queued(sandbox: SandboxMicrosoft, fresh: FreshDatabase) -> None:
+    context = make_context(some_settings(sandbox, fresh, enabled=False))
+    with pytest.raises(PartnerCenterDisabled, match="Enable feature flag"):
+        await ask(context)
+    await connect(context, sandbox)  # signing in still works
+    await context.close()
+
+
+async def test_two_workers_on_one_task_store_each_page_once(
+    context: Context, sandbox: SandboxMicrosoft, fresh: FreshDatabase
+) -> None:
+    await connect(context, sandbox)
+    task_id = await ask(context)
+    other = make_context(some_settings(sandbox, fresh))
+    sandbox.turn(page_delay_seconds=0.1)
+    await asyncio.gather(run(context, task_id), run(other, task_id), return_exceptions=True)
+    done = (await rows(context, "SELECT state, pages, fetched, created FROM referral_syncs"))[0]
+    assert done == {"state": "succeeded", "pages": 3, "fetched": 250, "created": 250}
+    assert len(await events_of(context, "referrals.referral.received.v1")) == 250
+    await other.close()
+
+
+async def test_the_schedule_asks_when_the_interval_is_over(context: Context, sandbox: SandboxMicrosoft) -> None:
+    await sync.request_due_sync(context.database, context.rules)
+    await connect(context, sandbox)
+    await sync.request_due_sync(context.database, context.rules)
+    assert await rows(context, "SELECT 1 FROM referral_syncs") == []
+    await rows(
+        context, "UPDATE partner_center_connections SET connected_at = now() - interval '11 minutes' RETURNING 1"
+    )
+    for _ in range(2):
+        await sync.request_due_sync(context.database, context.rules)
+    assert [row["asked_by"]["kind"] for row in await rows(context, "SELECT asked_by FROM referral_syncs")] == [
+        "service"
+    ]
+
+
+async def test_a_task_whose_message_was_lost_is_revived(context: Context, sandbox: SandboxMicrosoft) -> None:
+    await connect(context, sandbox)
+    task_id = await ask(context)
+    await rows(context, "UPDATE referral_syncs SET moved_at = now() - interval '16 minutes' RETURNING 1")
+    for _ in range(2):
+        await sync.request_due_sync(context.database, context.rules)
+    requests = await events_of(context, "referrals.sync.requested.v1")
+    assert [request["task_id"] for request in requests] == [str(task_id)] * 2
