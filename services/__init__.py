@@ -1,0 +1,1 @@
+"""The services, each a stranger to the others."""
