@@ -93,7 +93,7 @@ class Arena:
 
     def run(self, contender: str, *arguments: str) -> dict[str, float]:
         """Run a contender to its end and give the figures that it prints."""
-        done = subprocess.run(  # noqa: S603 - our own programs
+        done = subprocess.run(
             self._command(contender, arguments),
             cwd=HOME,
             env=self._environment(),
@@ -109,7 +109,7 @@ class Arena:
         """Let a contender run until the block ends; gives its process id."""
         with self._log(contender) as log:
             command = self._command(contender, arguments)
-            process = subprocess.Popen(  # noqa: S603 - our own programs
+            process = subprocess.Popen(
                 command, cwd=HOME, env=self._environment(), stdout=log, stderr=log
             )
             try:

@@ -142,7 +142,7 @@ def _nginx(binary: str, port: int, service: int) -> Iterator[int]:
           }}
         }}
     """)
-    process = subprocess.Popen(  # noqa: S603 - the operator named it
+    process = subprocess.Popen(
         [binary, "-p", str(home), "-c", str(config), "-e", f"{home}/error.log"]
     )
     try:
