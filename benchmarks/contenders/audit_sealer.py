@@ -20,8 +20,10 @@ from services.audit.consumers import HANDLERS
 from services.audit.context import AuditContext, open_context
 from services.audit.settings import AuditSettings
 from shared import topology
-from shared.bus import BrokerConnection, Consumer, Delivery, Publisher, Wiring
-from shared.bus.handling import handle_together
+from shared.bus.connection import BrokerConnection
+from shared.bus.consumer import Consumer, Wiring
+from shared.bus.handling import Delivery, handle_together
+from shared.bus.publisher import Publisher
 from shared.events import decode
 from shared.health import Health
 

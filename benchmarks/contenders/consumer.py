@@ -10,7 +10,10 @@ import uvloop
 from benchmarks import material
 from benchmarks.arena import SCHEMA
 from shared import topology
-from shared.bus import BrokerConnection, Consumer, Delivery, Handler, Handlers, Publisher, Wiring, batch
+from shared.bus.connection import BrokerConnection
+from shared.bus.consumer import Consumer, Wiring
+from shared.bus.handling import Delivery, Handler, Handlers, batch
+from shared.bus.publisher import Publisher
 from shared.db import Connection, Database
 from shared.events import UserChanged, UserRegistered
 from shared.health import Health

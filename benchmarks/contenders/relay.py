@@ -11,7 +11,8 @@ import orjson
 import uvloop
 
 from benchmarks.arena import SCHEMA
-from shared.bus import BrokerConnection, Publisher
+from shared.bus.connection import BrokerConnection
+from shared.bus.publisher import Publisher
 from shared.db import Database
 from shared.health import Health
 from shared.outbox import PUBLISHED, Relay

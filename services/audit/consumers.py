@@ -10,7 +10,7 @@ from services.audit.context import AuditContext
 from services.audit.domain.lines import line_for
 from services.audit.domain.records import Arrival, Draft, draft
 from shared import telemetry
-from shared.bus import Delivery, Handlers, batch
+from shared.bus.handling import Delivery, Handlers, batch
 from shared.db import Connection
 from shared.events import AuditAudit, AuthAudit, InvitationsAudit, ReferralsAudit
 

@@ -8,7 +8,7 @@ from services.auth.commands import passwords
 from services.auth.context import Context
 from services.auth.domain.letters import ChangedLetter
 from services.auth.store import accounts
-from shared.bus import Handlers, outside
+from shared.bus.handling import Handlers, outside
 from shared.events import PasswordChanged, PasswordResetRequested
 
 log = logging.getLogger(__name__)

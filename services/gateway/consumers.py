@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from services.gateway.context import Gateway
 from services.gateway.domain.revocations import KEPT_SECONDS, Grants, Standing
-from shared.bus import BrokerConnection, follow
+from shared.bus.connection import BrokerConnection
+from shared.bus.stream import follow
 from shared.events import Envelope, SessionsRevoked, UserChanged
 from shared.topology import GATEWAY_REVOCATIONS
 

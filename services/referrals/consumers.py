@@ -6,7 +6,7 @@ from typing import Final
 
 from services.referrals.commands import sync
 from services.referrals.context import Context
-from shared.bus import Handlers, outside
+from shared.bus.handling import Handlers, outside
 from shared.events import ReferralSyncRequested
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from shared import outbox, topology
-from shared.bus import Handlers
+from shared.bus.handling import Handlers
 from shared.db import Connection, Database
 from shared.errors import Unavailable
 from shared.events import UserChanged, UserRegistered

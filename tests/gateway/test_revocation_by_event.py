@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from shared import topology
-from shared.bus import Outgoing, Publisher
+from shared.bus.publisher import Outgoing, Publisher
 from shared.events import Event, SessionsRevoked, UserChanged, encode
 from tests.gateway.raw import raw_service
 from tests.gateway.recording import CLOSED, record

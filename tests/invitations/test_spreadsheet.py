@@ -368,7 +368,7 @@ async def test_a_preview_may_leave_after_the_first_rows(tmp_path: Path) -> None:
     path.write_bytes(build.workbook(build.table(HEADER, *[AHMET] * 20_000)))
     async with spreadsheet.read_rows(path, limit=100_000) as reading:
         async for batch in reading:
-            assert len(batch) == 500
+            assert len(batch) == 1_000
             assert reading.summary.mapping["Phone"] == "Telefon"
             break
     assert reading._process.returncode is not None

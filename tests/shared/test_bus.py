@@ -9,8 +9,12 @@ from typing import Any
 import orjson
 import pytest
 
-from shared import bus, outbox, topology
+from shared import outbox, topology
+from shared.bus.connection import BrokerConnection
+from shared.bus.consumer import Consumer, Wiring
 from shared.bus.dead_letters import DeadLetters
+from shared.bus.handling import Delivery, Handler, batch, outside
+from shared.bus.publisher import Outgoing, Publisher
 from shared.db import Connection
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
 from shared.events import Event, UserChanged, UserRegistered
@@ -44,7 +48,7 @@ class Effects:
         self.seen.append(event.user_id)
 
     def work(self) -> list[Work]:
-        handlers: Mapping[type[Event], bus.Handler] = {UserRegistered: self.handle, UserChanged: self.handle}
+        handlers: Mapping[type[Event], Handler] = {UserRegistered: self.handle, UserChanged: self.handle}
         return [Work(QUEUE, handlers)]
 
 
@@ -110,7 +114,7 @@ async def test_a_dropped_dead_letter_is_gone_and_the_others_stay(broker: str) ->
     async with publishing(broker) as publisher:
         for body in (an_envelope(1)[1], an_envelope(2)[1]):
             await publisher.publish_one(
-                bus.Outgoing(topology.dead_letter_exchange_of("auth"), "auth.events", body, message_id=str(hash(body)))
+                Outgoing(topology.dead_letter_exchange_of("auth"), "auth.events", body, message_id=str(hash(body)))
             )
     async with DeadLetters(broker, "auth") as dead:
         first, second = await dead.peek(10)
@@ -175,15 +179,15 @@ async def test_stopping_finishes_what_has_begun_and_leaves_the_rest_in_the_queue
 
     async with publishing(broker) as publisher:
         await publisher.publish([to_queue(QUEUE.name, an_envelope(number)[1]) for number in range(600)])
-    connection = bus.BrokerConnection(broker, purpose="test")
-    consumer = bus.Consumer(
-        bus.Wiring(
+    connection = BrokerConnection(broker, purpose="test")
+    consumer = Consumer(
+        Wiring(
             QUEUE,
             {UserRegistered: slowly, UserChanged: slowly},
             None,
             fresh.database,
             connection,
-            bus.Publisher(connection),
+            Publisher(connection),
             Health(),
         )
     )
@@ -203,13 +207,13 @@ async def test_work_outside_transactions_is_acknowledged_when_it_returns_and_ret
 ) -> None:
     calls: list[int] = []
 
-    @bus.outside
+    @outside
     async def call_out(_: Any, event: UserRegistered) -> None:
         calls.append(event.user_id)
         if calls.count(event.user_id) == 1 and event.user_id == 1:
             raise Unavailable
 
-    handlers: Mapping[type[Event], bus.Handler] = {UserRegistered: call_out, UserChanged: call_out}
+    handlers: Mapping[type[Event], Handler] = {UserRegistered: call_out, UserChanged: call_out}
     async with running(fresh.database, broker, work=[Work(QUEUE, handlers)]), publishing(broker) as publisher:
         await publisher.publish([to_queue(QUEUE.name, an_envelope(number)[1]) for number in (1, 2)])
         await eventually(lambda: sorted(calls) == [1, 1, 2])
@@ -219,14 +223,14 @@ async def test_work_outside_transactions_is_acknowledged_when_it_returns_and_ret
 async def test_a_batch_handler_gets_what_waits_together_and_each_event_once(fresh: FreshDatabase, broker: str) -> None:
     sizes: list[int] = []
 
-    @bus.batch
-    async def together(_: Any, __: Connection, deliveries: list[bus.Delivery]) -> None:
+    @batch
+    async def together(_: Any, __: Connection, deliveries: list[Delivery]) -> None:
         sizes.append(len(deliveries))
 
     bodies = [an_envelope(number)[1] for number in range(150)]
     async with publishing(broker) as publisher:
         await publisher.publish([to_queue(QUEUE.name, body) for body in [*bodies, *bodies]])
-    handlers: Mapping[type[Event], bus.Handler] = {UserRegistered: together, UserChanged: together}
+    handlers: Mapping[type[Event], Handler] = {UserRegistered: together, UserChanged: together}
     async with running(fresh.database, broker, work=[Work(QUEUE, handlers)]):
         await eventually(lambda: sum(sizes) >= 150)
         await eventually(lambda: depth_is_zero(broker))
@@ -239,6 +243,6 @@ async def depth_is_zero(broker: str) -> bool:
 
 
 def test_a_consumer_without_a_handler_for_each_event_of_its_queue_does_not_start() -> None:
-    wiring = bus.Wiring(QUEUE, {UserRegistered: Effects().handle}, None, None, None, None, Health())  # type: ignore[arg-type]
+    wiring = Wiring(QUEUE, {UserRegistered: Effects().handle}, None, None, None, None, Health())  # type: ignore[arg-type]
     with pytest.raises(LookupError, match="UserChanged"):
-        bus.Consumer(wiring)
+        Consumer(wiring)

@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from shared import outbox, telemetry, topology
-from shared.bus import BrokerConnection, Publisher
+from shared.bus.connection import BrokerConnection
+from shared.bus.publisher import Publisher
 from shared.db import Connection
 from shared.events import UserChanged, UserRegistered, decode
 from shared.health import Health

@@ -10,7 +10,8 @@ from typing import Any
 import aio_pika
 
 from shared import topology
-from shared.bus import BrokerConnection, Outgoing, Publisher
+from shared.bus.connection import BrokerConnection
+from shared.bus.publisher import Outgoing, Publisher
 
 
 @asynccontextmanager

@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from shared.bus import BrokerConnection, Consumer, Publisher, Wiring
+from shared.bus.connection import BrokerConnection
+from shared.bus.consumer import Consumer, Wiring
+from shared.bus.publisher import Publisher
 from shared.db import Database
 from shared.health import Health
 from shared.outbox import Relay
