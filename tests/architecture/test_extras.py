@@ -26,8 +26,8 @@ owners = importlib.metadata.packages_distributions()
 tops = {{name.partition(".")[0] for name in sys.modules}}
 print(orjson.dumps(sorted({{owner for top in tops for owner in owners.get(top, [])}})).decode())
 """
-# FastAPI looks whether it is there and does without.
-_OPTIONAL = {"python-multipart"}
+# FastAPI looks whether the first is there and does without; the others start themselves with every virtual environment.
+_OPTIONAL = {"python-multipart", "pip", "setuptools"}
 
 
 @pytest.mark.parametrize("service", SERVICES)
