@@ -36,13 +36,13 @@ check: setup ## Check format, lint, types, import rules and that the requirement
 docs: setup ## Write docs/events.md and docs/asyncapi.yaml anew from the code
 	@$(ENVIRONMENT_PYTHON) -m local.catalog
 
-bench: setup ## Measure us and our peers in turn on the same servers, and write benchmarks/results.json
+bench: python ## Measure us and our peers in turn on the same servers, and write benchmarks/results.json
 	@$(PYTHON) -m local.bootstrap bench
-	@$(ENVIRONMENT_PYTHON) -m benchmarks
+	@.venv-bench/bin/python -m benchmarks
 
-bench-%: setup ## Measure one row alone
+bench-%: python ## Measure one row alone
 	@$(PYTHON) -m local.bootstrap bench
-	@$(ENVIRONMENT_PYTHON) -m benchmarks $*
+	@.venv-bench/bin/python -m benchmarks $*
 
 lock: setup ## Pin all packages anew in requirements/
 	@$(ENVIRONMENT_PYTHON) -m local.lock

@@ -109,9 +109,7 @@ class Arena:
         """Let a contender run until the block ends; gives its process id."""
         with self._log(contender) as log:
             command = self._command(contender, arguments)
-            process = subprocess.Popen(
-                command, cwd=HOME, env=self._environment(), stdout=log, stderr=log
-            )
+            process = subprocess.Popen(command, cwd=HOME, env=self._environment(), stdout=log, stderr=log)
             try:
                 yield process.pid
                 assert process.poll() is None, f"{contender} ended by itself: see {log.name}"

@@ -142,9 +142,7 @@ def _nginx(binary: str, port: int, service: int) -> Iterator[int]:
           }}
         }}
     """)
-    process = subprocess.Popen(
-        [binary, "-p", str(home), "-c", str(config), "-e", f"{home}/error.log"]
-    )
+    process = subprocess.Popen([binary, "-p", str(home), "-c", str(config), "-e", f"{home}/error.log"])
     try:
         yield process.pid
     finally:

@@ -17,7 +17,8 @@ HOME = Path(__file__).resolve().parent.parent
 
 def prepare(home: Path, name: str = "dev") -> Path:
     """Bring the environment of a checkout up to its locked requirements; tells where its Python is."""
-    environment, requirements = home / ".venv", home / "requirements" / f"{name}.txt"
+    environment = home / (".venv" if name == "dev" else f".venv-{name}")
+    requirements = home / "requirements" / f"{name}.txt"
     with _alone(home):
         python = environment / "bin" / "python"
         if not _works(python):

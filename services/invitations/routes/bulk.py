@@ -134,7 +134,7 @@ async def upload_invitations_on_behalf(
         raise
 
 
-@router.get("/farmer/invitations/template")
+@router.get("/farmer/invitations/template", response_class=Response, responses={200: {"content": {_XLSX: {}}}})
 async def give_template(caller: SponsorOrAdmin) -> Response:
     """Give an empty list with the right columns."""
     del caller

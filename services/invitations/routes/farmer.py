@@ -23,9 +23,13 @@ from services.invitations.store import invitations
 from shared import telemetry
 from shared.db import Row
 from shared.errors import Failure
+from shared.openapi import failures
 from shared.web import JsonResponse, problem
 
-router = APIRouter(prefix="/ref", tags=["farmer"])
+# A browser gets everything as a page.
+router = APIRouter(
+    prefix="/ref", tags=["farmer"], responses={200: {"content": {"text/html": {}}}} | failures("text/html")
+)
 
 _PAGES: Final = Environment(
     loader=PackageLoader("services.invitations", "pages"), autoescape=select_autoescape(default=True)
@@ -83,7 +87,7 @@ async def accept_invitation(request: Request, token: Token, context: CurrentCont
     return JsonResponse({"success": True, "message": message, "data": data}, headers=_PRIVATE)
 
 
-@router.get("/{token}/opt-out")
+@router.get("/{token}/opt-out", response_class=HTMLResponse)
 async def ask_about_opt_out(request: Request, token: Token, context: CurrentContext) -> Response:
     """Ask whether the farmer really wants no more messages."""
     try:

@@ -63,14 +63,20 @@ async def show_job(job: OwnJob, context: CurrentContext) -> Response:
     )
 
 
-@router.get("/{job_id}/events")
+@router.get(
+    "/{job_id}/events", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}}
+)
 async def follow_job(job: OwnJob, context: CurrentContext) -> Response:
     """Tell how far a job has come, again and again until its end (Server-Sent Events)."""
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(_events(context, job), media_type="text/event-stream", headers=headers)
 
 
-@router.get("/{job_id}/results")
+@router.get(
+    "/{job_id}/results",
+    response_class=StreamingResponse,
+    responses={200: {"content": {media_type: {} for media_type in _FORMATS.values()}}},
+)
 async def give_results(
     job: OwnJob, context: CurrentContext, file_format: Annotated[str, Query(alias="format")] = "xlsx"
 ) -> Response:

@@ -83,9 +83,10 @@ def phone_text(cell: str) -> str:
     """Take a phone cell as written, or refuse one whose digits Excel has thrown away; never guess them."""
     if type(cell) is Number:
         return ROUNDED_BY_EXCEL if cell.endswith(_MANY_ZEROS) else cell
-    if "E" in cell or "e" in cell:
-        if _SCIENTIFIC.fullmatch(cell):
-            return CUT_BY_EXCEL
-    elif forced := _FORCED_TEXT.fullmatch(cell):
+    if cell.isdecimal() and cell.isascii():
+        return cell
+    if _SCIENTIFIC.fullmatch(cell):
+        return CUT_BY_EXCEL
+    if forced := _FORCED_TEXT.fullmatch(cell):
         return forced[1].strip()
     return cell.removeprefix("'") if cell.isascii() else unicodedata.normalize("NFKC", cell)

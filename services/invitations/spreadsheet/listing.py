@@ -10,7 +10,7 @@ from services.invitations.spreadsheet.errors import FileEmpty, TooManyRows
 from services.invitations.spreadsheet.headers import FIELDS, PHONE
 
 HEADER_ROWS = 20  # A title or a logo may stand above the header.
-BATCH_ROWS = 500
+BATCH_ROWS = 1_000
 LONGEST = (64, 200, 254, 16, 500)  # characters, in the order of FIELDS
 Record = TypeVar("Record")
 Frame = tuple[str, Any]

@@ -19,8 +19,8 @@ PROJECT_ROOT = Path(__file__).parents[3]
 # The child's CPU is limited; this is for a child that does not even compute. It runs per batch, because a slow reader
 # of the rows (our database) holds the child back through the pipe and must not be taken for a stuck child.
 SILENCE_SECONDS = 30.0
-# A batch is at most 500 rows of at most about 1,500 characters, each at most six bytes as JSON (\\uXXXX).
-LONGEST_LINE_BYTES = 8 * 1024 * 1024
+# A batch is at most 1,000 rows of about 1,000 characters and a few reasons, each at most six bytes as JSON (\uXXXX).
+LONGEST_LINE_BYTES = 16 * 1024 * 1024
 
 
 class Reading:

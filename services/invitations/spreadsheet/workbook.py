@@ -19,25 +19,19 @@ MOST_SHARED_CHARACTERS = 64 * 1024 * 1024
 MOST_MERGES = 10_000
 DIGITS = "0123456789"
 TRUE = frozenset({"1", "true"})
-Row = Element | re.Match[bytes]
+Row = Element | xml.Groups
 # How Excel, LibreOffice, Google Sheets and the common libraries write strings, rows and cells.
 _CELL = rb'<c r="([A-Z]{1,3})\d{1,7}"(?: s="\d++")?(?: t="([a-z]++)")?(?:/>|>(?:<v>([^<&]*+)</v>)?</c>)'
 _CELLS = re.sub(rb"\((?!\?)", b"(?:", _CELL)  # the same without groups
 PLAIN_CELL = re.compile(_CELL)
-PLAIN_ROWS = xml.Plain(
+PLAIN_ROWS = xml.Plain(  # groups: whole, number, attributes, cells
     parent=b"sheetData",
-    child=re.compile(
-        rb'<row r="(?P<number>\d{1,10})"(?P<attributes>'
-        + xml.ATTRIBUTES
-        + rb")(?:/>|>(?P<cells>(?:"
-        + _CELLS
-        + rb")*+)</row>)"
-    ),
+    child=re.compile(rb'(<row r="(\d{1,10})"(' + xml.ATTRIBUTES + rb")(?:/>|>((?:" + _CELLS + rb")*+)</row>))"),
     end=b"</row>",
 )
-PLAIN_STRINGS = xml.Plain(
+PLAIN_STRINGS = xml.Plain(  # groups: whole, text
     parent=b"sst",
-    child=re.compile(rb'<si><t(?: xml:space="preserve")?(?:/>|>(?P<text>[^<&]*+)</t>)</si>'),
+    child=re.compile(rb'(<si><t(?: xml:space="preserve")?(?:/>|>([^<&]*+)</t>)</si>)'),
     end=b"</si>",
 )
 HIDDEN = re.compile(rb' (?:hidden="(?:1|true)"|ht="0")')
@@ -163,13 +157,13 @@ class Workbook:
 
         def pick(row: Row) -> list[str]:
             picked = [""] * width
-            if isinstance(row, re.Match):
-                for letters, kind, value in PLAIN_CELL.findall(row["cells"] or b""):
+            if isinstance(row, tuple):
+                for letters, kind, value in PLAIN_CELL.findall(row[3]):
                     place = wanted_bytes.get(letters)
                     if place is None or not value:
                         continue
-                    if kind == b"s" and value.isdigit() and int(value) < count:  # Nearly all the time goes by here.
-                        picked[place] = strings[int(value)]
+                    if kind == b"s" and value.isdigit() and (index := int(value)) < count:  # as nearly all cells are
+                        picked[place] = strings[index]
                     else:
                         picked[place] = self._value(kind.decode() or "n", value.decode())
                 return picked
@@ -209,8 +203,8 @@ class Workbook:
 
 def _facts_of(row: Row) -> tuple[int | None, bool, int]:
     """Give a row's number, whether it is hidden, and how many cells it has."""
-    if isinstance(row, re.Match):
-        number, attributes, cells = row.groups(b"")
+    if isinstance(row, tuple):
+        _, number, attributes, cells = row
         return int(number), bool(attributes) and HIDDEN.search(attributes) is not None, cells.count(b"<c ")
     reference = row.get("r", "")
     is_hidden = row.get("hidden") in TRUE or row.get("ht") == "0"
@@ -236,8 +230,8 @@ def column_index(letters: str) -> int:
 
 
 def _text_of(item: Row) -> str:
-    if isinstance(item, re.Match):
-        return (item["text"] or b"").decode()
+    if isinstance(item, tuple):
+        return item[1].decode()
     # Plain text is one <t>; rich text is runs <r><t>; phonetic hints <rPh> are no part of the text.
     parts = []
     for child in item:

@@ -23,6 +23,9 @@ UTF_8_PROLOG = re.compile(
 )
 
 
+Groups = tuple[bytes, ...]  # of a match, the first being the whole child
+
+
 @dataclass(frozen=True)
 class Plain:
     """How nearly every program writes the children of one element: matched, they take a third of the parser's time.
@@ -39,18 +42,18 @@ class Plain:
         opening = re.compile(b"<" + self.parent + ATTRIBUTES + b">").match(head, max(head.find(b"<" + self.parent), 0))
         return opening.end() if opening and UTF_8_PROLOG.match(head) else 0
 
-    def take(self, waiting: bytes) -> tuple[list[re.Match[bytes]], int, bool]:
+    def take(self, waiting: bytes) -> tuple[list[Groups], int, bool]:
         """Match whole children; gives them, where they end, and whether what follows may be plain too."""
-        found: list[re.Match[bytes]] = []
-        position, last = 0, waiting.rfind(self.end)
+        last = waiting.rfind(self.end)
         end = last + len(self.end) if last >= 0 else 0
-        while position < end:
-            match = self.child.match(waiting, position, end)
-            if match is None:
-                return found, position, False
-            found.append(match)
+        found = self.child.findall(waiting, 0, end)
+        if sum(len(whole) for whole, *_ in found) == end:  # There is nothing between them.
+            return found, end, len(waiting) - end <= MOST_PLAIN_BYTES_PER_CHILD
+        found, position = [], 0
+        while match := self.child.match(waiting, position, end):
+            found.append(match.groups(b""))
             position = match.end()
-        return found, position, len(waiting) - position <= MOST_PLAIN_BYTES_PER_CHILD
+        return found, position, False
 
 
 def parse(pieces: Iterable[bytes]) -> Element:
@@ -64,7 +67,7 @@ def parse(pieces: Iterable[bytes]) -> Element:
 
 def children(
     pieces: Iterable[bytes], find_parent: Callable[[Element], Element | None], plain: Plain
-) -> Iterator[list[Element] | list[re.Match[bytes]]]:
+) -> Iterator[list[Element] | list[Groups]]:
     """Give the children of one element as they are finished, up to its end; `find_parent` is given the root."""
     tree = _GrowingTree()
     unparsed = yield from _plain_children(tree, iter(pieces), find_parent, plain)
@@ -92,7 +95,7 @@ def children(
 
 def _plain_children(
     tree: "_GrowingTree", pieces: Iterator[bytes], find_parent: Callable[[Element], Element | None], plain: Plain
-) -> Generator[list[re.Match[bytes]], None, Iterator[bytes]]:
+) -> Generator[list[Groups], None, Iterator[bytes]]:
     """Give the children that are plain; returns the rest of the document, for the parser that has seen its head."""
     head = next(pieces, b"")
     start = plain.start(head)
