@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -128,11 +129,28 @@ def test_servers_of_a_crashed_run_make_way_for_new_ones(stacks: list[Servers], f
     assert query(fresh.postgres_url, "SELECT 1") == [(1,)]
 
 
+@contextmanager
+def taken(port: int) -> Iterator[None]:
+    """Listen on a port as soon as what is left of its killed server lets go of it."""
+    made: list[socket.socket] = []
+
+    def take() -> bool:
+        try:
+            made.append(socket.create_server(("127.0.0.1", port)))
+        except OSError:
+            return False
+        return True
+
+    assert eventually(take, 10)
+    with made[0]:
+        yield
+
+
 def test_a_server_whose_port_was_taken_meanwhile_moves_to_another(stacks: list[Servers]) -> None:
     for server in (stacks[1].postgres, stacks[1].broker):
         before = server.url
         server.kill()
-        with socket.create_server(("127.0.0.1", urlsplit(before).port or 0)):
+        with taken(urlsplit(before).port or 0):
             server.start()
         assert server.url != before
     assert query(stacks[1].postgres_url, "SELECT 1") == [(1,)]
