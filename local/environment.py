@@ -25,6 +25,11 @@ def _url(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
+def _signed_in(url: str, user: str, password: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{user}:{password}@{parts.netloc.rpartition('@')[2]}"))
+
+
 @dataclass(frozen=True)
 class Ports:
     """Where each role listens."""
@@ -72,15 +77,20 @@ class Surroundings:
 
     def database_url(self, service: str) -> str:
         """Give a service's own door to the database."""
-        owner = urlsplit(self.servers.postgres_url)
-        place = owner.netloc.rpartition("@")[2]
-        return urlunsplit(owner._replace(netloc=f"partner_hub_{service}:{self._secret(f'postgres-{service}')}@{place}"))
+        return _signed_in(self.servers.postgres_url, f"partner_hub_{service}", self._secret(f"postgres-{service}"))
+
+    def amqp_url(self, user: str) -> str:
+        """Give the door to the broker of a service, or of the owner of the topology; a given broker has one for all."""
+        if self.servers.is_broker_given:
+            return self.servers.amqp_url
+        return _signed_in(self.servers.amqp_url, f"partner_hub_{user}", self._secret(f"rabbitmq-{user}"))
 
     def environment(self) -> dict[str, str]:
         """Give the variables of every role; each reads those with its own prefix."""
         variables = self._general() | self._of_outside_systems() | self._of_stores()
         for name, port in self.ports.api.items():
             variables[f"{name.upper()}_PORT"] = str(port)
+            variables[f"{name.upper()}_AMQP_URL"] = self.amqp_url(name)
             # honcho ends what still runs 5 s after it was told to stop.
             variables[f"{name.upper()}_DRAIN_SECONDS"] = "4"
         for name, port in self.ports.worker.items():
@@ -92,7 +102,6 @@ class Surroundings:
         return {
             "ENVIRONMENT": "development",
             "LOG_LEVEL": "INFO",
-            "AMQP_URL": self.servers.amqp_url,
             "JWKS_URL": f"{_url(self.ports.api['auth'])}/.well-known/jwks.json",
             "SANDBOX_MICROSOFT_PORT": str(self.ports.microsoft),
             "SANDBOX_MICROSOFT_DIR": str(self.microsoft_dir),

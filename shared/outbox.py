@@ -2,7 +2,7 @@
 
 `add` writes a row. One relay per service (the holder of a session advisory lock; the others stand by) numbers the
 rows, publishes them in batches with overlapped confirms and deletes what the broker confirmed. It keeps no position in
-memory: a row that is there has not been published (facts/messaging 4.1: polling by "id > last seen" loses rows).
+memory: a row that is there has not been published (docs/messaging.md M3.1).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -19,8 +19,8 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from shared import topology
 from shared.bus.connection import BrokerUnavailable
-from shared.bus.publisher import Outgoing, Publisher, Refused
-from shared.db import Connection, Database, meaning_of_errors
+from shared.bus.publisher import NotPermitted, Outcome, Outgoing, Publisher, Refused
+from shared.db import Connection, Database, Row, meaning_of_errors
 from shared.errors import Unavailable
 from shared.events.envelope import Event, encode, with_sequence
 from shared.health import Health
@@ -28,10 +28,14 @@ from shared.health import Health
 log = logging.getLogger(__name__)
 
 _BATCH: Final = 500
+# Far below what RabbitMQ takes (16 MiB from version 4 on): events carry ids and facts, files stay in the database.
+_LARGEST_BYTES: Final = 1 << 20
 _POLL_SECONDS: Final = 0.1
 _STANDBY_SECONDS: Final = 1.0
 _BACKOFF_SECONDS: Final = 1.0
 _HOLD_SECONDS: Final = 5
+# Rights don't come back by themselves, and each try costs the channel.
+_NOT_PERMITTED_HOLD_SECONDS: Final = 60
 _MEASURE_SECONDS: Final = 5.0
 # Readiness turns red when the oldest event has waited for so long.
 _LAG_LIMIT_SECONDS: Final = 60.0
@@ -47,9 +51,13 @@ OLDEST_SECONDS = Gauge("outbox_oldest_seconds", "Age of the oldest event that wa
 DEPTH = Gauge("outbox_depth", "Events that wait (counted up to 100,000)", ["service"])
 
 
+class EventTooLarge(Exception):
+    """An event of this size would block the outbox: the broker refuses it whenever it is offered."""
+
+
 async def add(conn: Connection, event: Event) -> UUID:
     """Decide an event in the caller's transaction; gives its id."""
-    event_id, envelope = encode(event)
+    event_id, envelope = _encoded(event)
     await conn.execute(
         "INSERT INTO outbox (event_id, routing_key, envelope) VALUES ($1, $2, $3)",
         event_id,
@@ -61,7 +69,7 @@ async def add(conn: Connection, event: Event) -> UUID:
 
 async def add_many(conn: Connection, events: Iterable[Event]) -> None:
     """Decide many events in one statement, in the order given."""
-    rows = [(*encode(event), event.routing_key) for event in events]
+    rows = [(*_encoded(event), event.routing_key) for event in events]
     await conn.execute(
         """INSERT INTO outbox (event_id, envelope, routing_key)
            SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[])""",
@@ -69,6 +77,13 @@ async def add_many(conn: Connection, events: Iterable[Event]) -> None:
         [row[1] for row in rows],
         [row[2] for row in rows],
     )
+
+
+def _encoded(event: Event) -> tuple[UUID, bytes]:
+    event_id, envelope = encode(event)
+    if len(envelope) > _LARGEST_BYTES:
+        raise EventTooLarge(f"{event.routing_key} has {len(envelope)} bytes, {_LARGEST_BYTES} are the most")
+    return event_id, envelope
 
 
 class Relay:
@@ -150,25 +165,37 @@ class Relay:
         )
         CONFIRM_SECONDS.labels(self._service).observe(time.perf_counter() - started)
         confirmed = [row["id"] for row, problem in zip(rows, outcomes, strict=True) if problem is None]
-        problems = [problem for problem in outcomes if problem is not None]
-        refused = [row["id"] for row, problem in zip(rows, outcomes, strict=True) if isinstance(problem, Refused)]
         if confirmed:
             await conn.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", confirmed)
             PUBLISHED.labels(self._service).inc(len(confirmed))
-        if problems:
-            REFUSED.labels(self._service).inc(len(problems))
-            log.warning(
-                "%d of %d events were not confirmed and stay in the outbox: %s", len(problems), len(rows), problems[0]
-            )
-        if refused:
-            # They wait a little, so that they don't block those behind them.
-            await conn.execute(
-                """UPDATE outbox SET failures = failures + 1, held_until = now() + make_interval(secs => $2)
-                   WHERE id = ANY($1::bigint[])""",
-                refused,
-                _HOLD_SECONDS,
-            )
+        if len(confirmed) < len(rows):
+            self._report(rows, outcomes)
+            await self._hold(conn, rows, outcomes)
         return len(rows), len(confirmed)
+
+    def _report(self, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> None:
+        """Say in one line per type of event and reason why events stay in the outbox."""
+        problems: dict[tuple[str, type[Exception]], list[Exception]] = {}
+        for row, problem in zip(rows, outcomes, strict=True):
+            if problem is not None:
+                problems.setdefault((row["routing_key"], type(problem)), []).append(problem)
+        for (routing_key, _), found in problems.items():
+            REFUSED.labels(self._service).inc(len(found))
+            log.warning("%d events %s were not confirmed and stay in the outbox: %s", len(found), routing_key, found[0])
+
+    async def _hold(self, conn: Connection, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> None:
+        """Let what the broker refused wait a little, so that it does not block what is behind it."""
+        refused = [
+            (row["id"], _NOT_PERMITTED_HOLD_SECONDS if isinstance(problem, NotPermitted) else _HOLD_SECONDS)
+            for row, problem in zip(rows, outcomes, strict=True)
+            if isinstance(problem, Refused)
+        ]
+        await conn.execute(
+            """UPDATE outbox SET failures = failures + 1, held_until = now() + make_interval(secs => hold.seconds)
+               FROM unnest($1::bigint[], $2::integer[]) AS hold (id, seconds) WHERE outbox.id = hold.id""",
+            [row_id for row_id, _ in refused],
+            [seconds for _, seconds in refused],
+        )
 
     async def _measure(self, conn: Connection) -> None:
         age = await conn.fetchval(

@@ -1,7 +1,7 @@
 """The topology of the broker as data: exchanges, queues, bindings, retry rungs, dead letters.
 
 One topic exchange carries every event. A consumer has quorum queues, four retry rungs (queues whose messages come back
-when their time is over) and one queue for dead letters. `python -m shared.topology declare` makes all of it; services
+when their time is over) and one queue for dead letters. `python -m shared.bus declare` makes all of it; services
 only look whether it is there. Arguments of a queue can't be changed later: limits belong into policies.
 """
 
@@ -168,7 +168,7 @@ def topology() -> Topology:
 
 
 def _rung_arguments(service: str, rung: Rung) -> dict[str, Any]:
-    # TTL of the queue, not of the message: a message's own expires only at the head (facts/messaging 2.3).
+    # TTL of the queue, not of the message: a message's own expires only at the head (docs/messaging.md M1.3).
     return _at_least_once(return_exchange_of(service)) | {"x-message-ttl": rung.milliseconds}
 
 
@@ -180,7 +180,7 @@ def _work_arguments(queue: Queue) -> dict[str, Any]:
 
 
 def _at_least_once(dead_letter_exchange: str) -> dict[str, Any]:
-    # All four are needed, or dead-lettering silently becomes at-most-once (facts/messaging 2.3).
+    # All four are needed, or dead-lettering silently becomes at-most-once (docs/messaging.md M1.2).
     return {
         "x-queue-type": "quorum",
         "x-dead-letter-exchange": dead_letter_exchange,

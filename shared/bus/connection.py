@@ -1,7 +1,7 @@
 """A connection to the broker that is opened when it is needed and opened anew after it was lost.
 
 Channels are those of aiormq, the layer that aio-pika itself stands on: its own channels add a wait per message and
-callbacks that outlive a cancelled opening (facts/messaging 3.3; both measured).
+callbacks that outlive a cancelled opening (both measured).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class BrokerConnection:
     """One connection for one purpose; a process has one to publish and one to consume.
 
     Under a memory or disk alarm the broker stops reading from connections that publish, and with them everything else
-    on the same connection would hang (facts/messaging 2.4).
+    on the same connection would hang (docs/messaging.md M1.4).
     """
 
     def __init__(self, url: str, *, purpose: str) -> None:
@@ -59,7 +59,7 @@ class BrokerConnection:
             async with asyncio.timeout(_CONNECT_SECONDS), self._opening:
                 if self._connection is None or self._connection.is_closed:
                     self._connection = await self._connect()
-                # Without on_return_raises a message that no queue takes counts as published (facts/messaging P1).
+                # Without on_return_raises a message that no queue takes counts as published (docs/messaging.md M2.1).
                 channel = await self._connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
                 return cast("Channel", channel)
         except BROKER_ERRORS as error:

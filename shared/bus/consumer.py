@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 from prometheus_client import Counter, Gauge, Histogram
 
 from shared import telemetry, topology
-from shared.bus import ladder
+from shared.bus import ladder, received
 from shared.bus.connection import BROKER_ERRORS, RPC_SECONDS, BrokerConnection, close_channel, in_words
 from shared.bus.handling import Delivery, Handlers, Style, handle_together, style_of
 from shared.bus.publisher import Interrupted, Outgoing, Publisher, Refused
 from shared.db import Database, DatabaseUnavailable
 from shared.errors import Conflict, Fate, Unavailable, fate_of
-from shared.events import Undecodable, decode
+from shared.events import Undecodable
 from shared.health import Health
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ _BATCH: Final = 200
 _WATCH_SECONDS: Final = 5.0
 _BACKOFF_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 1.0
+_OUTAGES: Final = 20
+T = TypeVar("T")
 
 HANDLED = Counter("messages_total", "Messages by what became of them", ["queue", "outcome"])
 BATCH_SIZE = Histogram(
@@ -153,7 +155,7 @@ class _Session:
             tasks: tuple[asyncio.Task[Any], ...] = (pump, watch, stopping)
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _drain(self, pump: asyncio.Task[None], tag: str) -> None:
         """Stop the deliveries, finish what has begun; what has not begun goes back with the channel."""
@@ -210,9 +212,12 @@ class _Session:
         self.unsettled.update(_tag(message) for message in messages)
         IN_FLIGHT.labels(self.queue.name).set(len(self.unsettled))
         together: list[Delivery] = []
+        unreadable: list[tuple[DeliveredMessage, Undecodable]] = []
         for message in messages:
-            delivery = await self._decoded(message)
-            if delivery is None:
+            try:
+                delivery = self._decoded(message)
+            except Undecodable as error:
+                unreadable.append((message, error))
                 continue
             if style_of(self.wiring.handlers[type(delivery.event)]) is Style.OUTSIDE:
                 self._start_outside(delivery)
@@ -221,48 +226,59 @@ class _Session:
         if together:
             BATCH_SIZE.labels(self.queue.name).observe(len(together))
             await self._handle_together(together)
+        for message, problem in unreadable:
+            await self._set_aside(_tag(message), message.body, message.header.properties.headers or {}, problem)
 
-    async def _decoded(self, message: DeliveredMessage) -> Delivery | None:
-        """Read a message; what can't be read goes to the dead letters."""
+    def _decoded(self, message: DeliveredMessage) -> Delivery:
+        """Read a message; raises Undecodable."""
         headers = message.header.properties.headers or {}
-        try:
-            envelope = decode(message.body)
-        except Undecodable as error:
-            await self._set_aside(_tag(message), message.body, headers, error)
-            return None
+        envelope = received.read(message)
         if type(envelope.event) not in self.wiring.handlers:
-            problem = Undecodable(f"{self.queue.name} does not handle {envelope.event.routing_key}")
-            await self._set_aside(_tag(message), message.body, headers, problem)
-            return None
+            raise Undecodable(f"{self.queue.name} does not handle {envelope.event.routing_key}")
         return Delivery(envelope, message.body, _tag(message), ladder.attempt_of(headers), headers)
 
     async def _handle_together(self, deliveries: list[Delivery]) -> None:
-        try:
-            repeated = await self._patiently(deliveries)
-        except Exception as error:  # noqa: BLE001  whatever a handler raises, the message must end somewhere
-            if len(deliveries) == 1:
-                await self._settle_failure(deliveries[0], error)
-                return
-            for delivery in deliveries:
-                await self._handle_together([delivery])
-        else:
-            HANDLED.labels(self.queue.name, "handled").inc(len(deliveries) - repeated)
-            HANDLED.labels(self.queue.name, "repeated").inc(repeated)
-            await self._acknowledge(delivery.tag for delivery in deliveries)
+        error = await self._failure_of(deliveries)
+        if error is None:
+            return
+        if len(deliveries) == 1:
+            await self._settle_failure(deliveries[0], error)
+            return
+        failed = [(delivery, error) for delivery in deliveries if (error := await self._failure_of([delivery]))]
+        # Only now: while the broker takes no copies, each of these ends the session, and messages that could have been
+        # handled must not be delivered again and again with them, up to the delivery limit.
+        for delivery, error in failed:
+            await self._settle_failure(delivery, error)
 
-    async def _patiently(self, deliveries: list[Delivery]) -> int:
-        """Handle; while the database is away, wait with the messages in hand instead of burning their attempts."""
-        wiring = self.wiring
-        while True:
+    async def _failure_of(self, deliveries: list[Delivery]) -> Exception | None:
+        """Handle in one transaction and acknowledge; gives why that failed."""
+        try:
+            repeated = await self._patiently(lambda: self._handled_before(deliveries))
+        except ConsumerLost:
+            raise  # the session ends, the messages are not to blame: no attempt is counted
+        except Exception as error:  # noqa: BLE001  whatever a handler raises, the message must end somewhere
+            return error
+        HANDLED.labels(self.queue.name, "handled").inc(len(deliveries) - repeated)
+        HANDLED.labels(self.queue.name, "repeated").inc(repeated)
+        await self._acknowledge(delivery.tag for delivery in deliveries)
+        return None
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do it; while the database is away, wait with the messages in hand instead of burning their attempts.
+
+        A database that answers again and again, and has no such table each time, is no outage: then the ladder decides.
+        """
+        for _ in range(_OUTAGES):
             try:
-                repeated = await handle_together(
-                    wiring.database, wiring.context, self.queue.name, wiring.handlers, deliveries
-                )
+                return await work()
             except DatabaseUnavailable as error:
-                wiring.health.fail(wiring.part, f"waiting for the database: {error.message}")
+                self.wiring.health.fail(self.wiring.part, f"waiting for the database: {error.message}")
                 await self._database_is_back()
-            else:
-                return repeated
+        return await work()
+
+    async def _handled_before(self, deliveries: list[Delivery]) -> int:
+        wiring = self.wiring
+        return await handle_together(wiring.database, wiring.context, self.queue.name, wiring.handlers, deliveries)
 
     async def _database_is_back(self) -> None:
         wiring = self.wiring
@@ -290,11 +306,9 @@ class _Session:
         handler = self.wiring.handlers[type(delivery.event)]
         try:
             with telemetry.use(delivery.trace):
-                await handler(self.wiring.context, delivery.event)
-        except DatabaseUnavailable as error:
-            self.wiring.health.fail(self.wiring.part, f"waiting for the database: {error.message}")
-            await self._database_is_back()
-            await self._handle_outside(delivery)
+                await self._patiently(lambda: handler(self.wiring.context, delivery.event))
+        except ConsumerLost:
+            raise
         except Exception as error:  # noqa: BLE001  whatever a handler raises, the message must end somewhere
             await self._settle_failure(delivery, error)
         else:
@@ -341,7 +355,7 @@ class _Session:
         IN_FLIGHT.labels(self.queue.name).set(len(self.unsettled))
         try:
             if not self.unsettled or min(self.unsettled) > done[-1]:
-                # Every lower tag is settled: one frame for all of them (facts/messaging 3.4).
+                # Every lower tag is settled: one frame for all of them (docs/messaging.md M2.16).
                 await self.channel.basic_ack(done[-1], multiple=True, wait=False)
             else:
                 for tag in done:

@@ -2,7 +2,7 @@
 
 The copy is published and confirmed first, then the original is acknowledged: a crash in between makes a duplicate,
 which the inbox absorbs, never a loss. Attempts are counted in a header of our own; what the broker writes about
-deliveries changes its meaning between versions (facts/messaging 2.1).
+deliveries changes its meaning between versions (docs/messaging.md M1.1).
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Final
 
 import aiormq
@@ -13,7 +14,7 @@ from aiormq.channel import Channel
 
 from shared.bus.connection import BROKER_ERRORS, BrokerConnection, close_channel, in_words
 
-# A publish that is not confirmed by then may still arrive (facts/messaging 2.4): not confirmed is not "not sent".
+# A publish that is not confirmed by then may still arrive (docs/messaging.md M1.4): not confirmed is not "not sent".
 _CONFIRM_SECONDS: Final = 10.0
 
 
@@ -21,8 +22,15 @@ class Refused(Exception):
     """The broker refused this one message: no queue for it, or the queue is full."""
 
 
+class NotPermitted(Refused):
+    """The broker does not let this user publish it; that stays so until somebody changes the user's rights."""
+
+
 class Interrupted(Exception):
     """The connection failed before the confirm came; the message may or may not be there."""
+
+
+Address = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,14 @@ class Outgoing:
     mandatory: bool = True
     headers: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def address(self) -> Address:
+        """Name all that the right to publish depends on."""
+        return self.exchange, self.routing_key
+
+
+Outcome = Refused | Interrupted | None
+
 
 class Publisher:
     """One channel with confirms; batches are published one after the other."""
@@ -44,24 +60,21 @@ class Publisher:
         self._connection = connection
         self._channel: Channel | None = None
         self._lock = asyncio.Lock()
+        # Addresses that this user may not publish to, as far as we know: tried again by single messages.
+        self._forbidden: set[Address] = set()
 
-    async def publish(self, messages: Sequence[Outgoing]) -> list[Refused | Interrupted | None]:
+    async def publish(self, messages: Sequence[Outgoing]) -> list[Outcome]:
         """Publish all and wait for all confirms; gives None for each that is confirmed, else why not.
 
         Raises BrokerUnavailable when there is no broker to publish to.
         """
         async with self._lock:
-            channel = await self._open_channel()
-            confirms = [asyncio.ensure_future(_publish(channel, message)) for message in messages]
-            _, late = await asyncio.wait(confirms, timeout=_CONFIRM_SECONDS)
-            for confirm in late:
-                confirm.cancel()
-            if late:
-                await asyncio.wait(late)
-            outcomes = [_outcome(confirm) for confirm in confirms]
-            if any(isinstance(outcome, Interrupted) for outcome in outcomes):
-                await self._give_up(channel)
-            return outcomes
+            doubtful = {place for place, message in enumerate(messages) if message.address in self._forbidden}
+            outcomes = await self._together(messages, [n for n in range(len(messages)) if n not in doubtful])
+            if any(isinstance(outcome, NotPermitted) for outcome in outcomes.values()):
+                doubtful |= {place for place, outcome in outcomes.items() if outcome is not None}
+            outcomes |= await self._by_address(messages, sorted(doubtful))
+            return [outcomes[place] for place in range(len(messages))]
 
     async def publish_one(self, message: Outgoing) -> None:
         """Publish one message; raises Refused or Interrupted unless it is confirmed."""
@@ -74,6 +87,44 @@ class Publisher:
         if self._channel is not None:
             await close_channel(self._channel)
             self._channel = None
+
+    async def _together(self, messages: Sequence[Outgoing], places: Sequence[int]) -> dict[int, Outcome]:
+        """Publish the messages at these places at once, with overlapped confirms."""
+        if not places:
+            return {}
+        channel = await self._open_channel()
+        confirms = [asyncio.ensure_future(_publish(channel, messages[place])) for place in places]
+        _, late = await asyncio.wait(confirms, timeout=_CONFIRM_SECONDS)
+        for confirm in late:
+            confirm.cancel()
+        if late:
+            await asyncio.wait(late)
+        outcomes = [_outcome(confirm) for confirm in confirms]
+        # What was still on its way to a channel that the broker had closed makes it close the connection as well.
+        unsure = Interrupted if len(places) == 1 else (Interrupted, NotPermitted)
+        if any(isinstance(outcome, unsure) for outcome in outcomes):
+            await self._give_up(channel)
+        return dict(zip(places, outcomes, strict=True))
+
+    async def _by_address(self, messages: Sequence[Outgoing], places: Sequence[int]) -> dict[int, Outcome]:
+        """Publish in order, one address at a time, and of each one message before the others.
+
+        The broker answers a message that we may not publish by closing the channel, without a word on the messages
+        around it. The right depends on the address alone, so one message finds out for all.
+        """
+        outcomes: dict[int, Outcome] = {}
+        refusals: dict[Address, Outcome] = {}
+        for address, run in groupby(places, key=lambda place: messages[place].address):
+            first, *others = run
+            outcome = refusals.get(address) or (await self._together(messages, [first]))[first]
+            if isinstance(outcome, NotPermitted):
+                refusals[address] = outcome
+            outcomes |= dict.fromkeys([first, *others], outcome)
+            if outcome is None:
+                outcomes |= await self._together(messages, others)
+        self._forbidden -= {messages[place].address for place in places}
+        self._forbidden |= refusals.keys()
+        return outcomes
 
     async def _open_channel(self) -> Channel:
         if self._channel is None or self._channel.is_closed:
@@ -88,7 +139,7 @@ class Publisher:
 
 
 async def _publish(channel: Channel, message: Outgoing) -> object:
-    # wait=False leaves out one wait for the socket per message; the confirm is the same future (facts/messaging 3.3).
+    # wait=False spares one wait for the socket per message; the confirm is the same future (docs/messaging.md M2.15).
     return await channel.basic_publish(
         message.body,
         exchange=message.exchange,
@@ -104,16 +155,21 @@ async def _publish(channel: Channel, message: Outgoing) -> object:
     )
 
 
-def _outcome(confirm: asyncio.Future[object]) -> Refused | Interrupted | None:
+def _outcome(confirm: asyncio.Future[object]) -> Outcome:
     if confirm.cancelled():
         return Interrupted(f"no confirm within {_CONFIRM_SECONDS:.0f} s")
     error = confirm.exception()
-    if error is None:
-        return None
+    return None if error is None else _meaning_of(error)
+
+
+def _meaning_of(error: BaseException) -> Refused | Interrupted:
     if isinstance(error, aiormq.exceptions.PublishError):
         return Refused(f"no queue takes it ({error})")
     if isinstance(error, aiormq.exceptions.DeliveryError):
         return Refused("the queue is full or not available")
+    if isinstance(error, aiormq.exceptions.ChannelAccessRefused):
+        return NotPermitted(in_words(error))
     if isinstance(error, BROKER_ERRORS):
         return Interrupted(in_words(error))
-    raise error
+    # Nothing that we know of: this one message waits by itself, those around it are confirmed or not on their own.
+    return Refused(f"{type(error).__name__}: {error}")

@@ -11,9 +11,10 @@ from typing import Final
 from aiormq.abc import DeliveredMessage
 from pamqp.common import FieldTable
 
+from shared.bus import received
 from shared.bus.connection import BROKER_ERRORS, RPC_SECONDS, BrokerConnection, close_channel, in_words
 from shared.errors import Unavailable
-from shared.events import Envelope, Undecodable, decode
+from shared.events import Envelope, Undecodable
 from shared.health import Health
 from shared.topology import Stream
 
@@ -62,7 +63,7 @@ async def _session(
 
     async def on_message(message: DeliveredMessage) -> None:
         try:
-            await handler(decode(message.body))
+            await handler(received.read(message))
         except Undecodable as error:
             log.warning("an event of %s is skipped: %s", stream.name, error)
         await channel.basic_ack(message.delivery_tag or 0, wait=False)

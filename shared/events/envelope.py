@@ -109,6 +109,8 @@ def decode(body: bytes) -> Envelope:
         kind = _registry[raw["type"]]
         sequence = raw.get("sequence")
         _refuse_other_types(raw)
+        if raw["source"] != SOURCE_PREFIX + kind.publisher():
+            raise Undecodable(f"{raw['type']} does not come from {raw['source']}")
         return Envelope(
             id=UUID(raw["id"]),
             source=raw["source"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -14,8 +14,8 @@ from shared.bus.connection import BrokerConnection
 from shared.bus.consumer import Consumer, Wiring
 from shared.bus.dead_letters import DeadLetters
 from shared.bus.handling import Delivery, Handler, batch, outside
-from shared.bus.publisher import Outgoing, Publisher
-from shared.db import Connection
+from shared.bus.publisher import Interrupted, Outgoing, Publisher, Refused
+from shared.db import Connection, Database
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
 from shared.events import Event, UserChanged, UserRegistered
 from shared.health import Health
@@ -202,6 +202,61 @@ async def test_stopping_finishes_what_has_begun_and_leaves_the_rest_in_the_queue
     assert left + len(seen) == 600
 
 
+async def test_stopping_while_the_database_is_away_counts_no_attempt(broker: str) -> None:
+    away = Database("postgresql://nobody:none@127.0.0.1:1/none", schema="invitations")
+    async with publishing(broker) as publisher:
+        await publisher.publish([to_queue(QUEUE.name, an_envelope(number)[1]) for number in range(3)])
+    connection = BrokerConnection(broker, purpose="test")
+    handlers = Effects().work()[0].handlers
+    health = Health()
+    wiring = Wiring(QUEUE, handlers, None, away, connection, Publisher(connection), health)
+    consumer = Consumer(wiring)
+    task = asyncio.create_task(consumer.run())
+    await eventually(lambda: "waiting for the database" in health.report()[wiring.part])
+    consumer.stop()
+    async with asyncio.timeout(20):
+        await task
+    await connection.close()
+    assert await eventually(lambda: depth(broker, QUEUE.name)) == 3
+    assert await depth(broker, "invitations.retry.5s") == 0
+
+
+class TakesNothing(Publisher):
+    """Stands for a retry rung or dead letters that are full or not there."""
+
+    async def publish(self, messages: Sequence[Outgoing]) -> list[Refused | Interrupted | None]:
+        return [Refused("no queue takes it") for _ in messages]
+
+
+async def test_while_the_broker_takes_no_copies_the_neighbours_of_a_failed_message_are_handled(
+    fresh: FreshDatabase, broker: str
+) -> None:
+    effects = Effects()
+    effects.failures[0] = [NotFound() for _ in range(50)]
+    async with publishing(broker) as publisher:
+        await publisher.publish([to_queue(QUEUE.name, b"not json"), to_queue(QUEUE.name, an_envelope(0)[1])])
+        await publisher.publish([to_queue(QUEUE.name, an_envelope(number)[1]) for number in range(1, 6)])
+    connection = BrokerConnection(broker, purpose="test")
+    consumer = Consumer(
+        Wiring(
+            QUEUE,
+            effects.work()[0].handlers,
+            None,
+            fresh.database,
+            connection,
+            TakesNothing(connection),
+            Health(),
+        )
+    )
+    task = asyncio.create_task(consumer.run())
+    await eventually(lambda: effects.seen == [1, 2, 3, 4, 5])
+    consumer.stop()
+    async with asyncio.timeout(20):
+        await task
+    await connection.close()
+    assert await eventually(lambda: depth(broker, QUEUE.name)) == 2
+
+
 async def test_work_outside_transactions_is_acknowledged_when_it_returns_and_retried_when_it_fails(
     fresh: FreshDatabase, broker: str
 ) -> None:
@@ -246,3 +301,23 @@ def test_a_consumer_without_a_handler_for_each_event_of_its_queue_does_not_start
     wiring = Wiring(QUEUE, {UserRegistered: Effects().handle}, None, None, None, None, Health())  # type: ignore[arg-type]
     with pytest.raises(LookupError, match="UserChanged"):
         Consumer(wiring)
+
+
+async def test_a_handler_that_misses_a_table_does_not_hold_up_its_queue_for_ever(
+    fresh: FreshDatabase, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.bus.consumer._OUTAGES", 2)
+    monkeypatch.setattr("shared.bus.consumer._PROBE_SECONDS", 0.05)
+    seen: list[int] = []
+
+    async def handle(_: Any, conn: Connection, event: UserRegistered) -> None:
+        if event.user_id == 1:
+            await conn.execute("SELECT FROM no_such_table")
+        seen.append(event.user_id)
+
+    async with publishing(broker) as publisher:
+        await publisher.publish([to_queue(QUEUE.name, an_envelope(number)[1]) for number in (1, 2)])
+    handlers: Mapping[type[Event], Handler] = {UserRegistered: handle, UserChanged: handle}
+    async with running(fresh.database, broker, work=[Work(QUEUE, handlers)]):
+        await eventually(lambda: seen == [2])
+        await eventually(lambda: depth(broker, "invitations.retry.5s"))

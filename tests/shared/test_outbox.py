@@ -164,3 +164,10 @@ async def test_what_a_handler_decides_carries_the_request_and_the_event_that_cau
     assert kept[0].causation_id != str(first)  # it was caused by the second event, which the first one caused
     assert kept[0].traceparent is not None
     assert kept[0].traceparent[:35] == (trace.traceparent or "")[:35]
+
+
+async def test_an_event_that_no_broker_would_take_is_refused_when_it_is_decided(fresh: FreshDatabase) -> None:
+    async with fresh.database.transaction() as conn:
+        with pytest.raises(outbox.EventTooLarge):
+            await outbox.add(conn, a_user_registered(1, full_name="x" * 2_000_000))
+    assert await is_empty(fresh)
