@@ -89,7 +89,8 @@ def _stay(run_dir: Path) -> None:
 
 
 def _stop(run_dir: Path) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave half of it running
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave half of it running
     with step("Stopping everything"):
         stack.down(run_dir)
 

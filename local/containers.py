@@ -29,11 +29,12 @@ PULL_SECONDS = 900
 START_SECONDS = 120
 
 
-def docker(*arguments: str, timeout: float = 60) -> str:
+def docker(*arguments: str, timeout: float = 60, stdin: str | None = None) -> str:
     """Run the docker command and give its output."""
     try:
         done = subprocess.run(
             [shutil.which("docker") or "docker", *arguments],
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -240,9 +241,9 @@ class ContainerRabbit(Container):
         broker._run(RABBITMQ_IMAGE, publish=ports, environment=names, arguments=[])
         return broker
 
-    def ctl(self, *arguments: str) -> str:
+    def ctl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run rabbitmqctl against this node and give its output."""
-        return docker("exec", self.name, "rabbitmqctl", "-q", *arguments)
+        return docker("exec", "--interactive", self.name, "rabbitmqctl", "-q", *arguments, stdin=stdin or "")
 
     def _serves(self) -> bool:
         return speaks_amqp(_host(), self.port)

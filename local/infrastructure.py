@@ -67,7 +67,7 @@ class Broker(Server, Protocol):
     def resume(self) -> None:
         """Let it go on."""
 
-    def ctl(self, *arguments: str) -> str:
+    def ctl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run rabbitmqctl and give its output."""
 
 
@@ -88,7 +88,7 @@ class Given:
     def destroy(self) -> None:
         """Nothing of ours to remove."""
 
-    def _not_ours(self, *_: str) -> Any:
+    def _not_ours(self, *_: str, **__: Any) -> Any:
         raise LocalError(
             "This server was given by DATABASE_URL or AMQP_URL: it is not ours to stop, freeze or administer."
         )
@@ -117,6 +117,11 @@ class Servers:
     def management_url(self) -> str | None:
         """The broker's own HTTP interface, with sign-in, where there is one."""
         return self.broker.management_url
+
+    @property
+    def is_broker_given(self) -> bool:
+        """Whether somebody else runs the broker, and knows its users."""
+        return isinstance(self.broker, Given)
 
 
 def start(run_dir: Path, *, unsafe_fast: bool = False) -> Servers:

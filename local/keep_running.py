@@ -17,7 +17,7 @@ from types import FrameType
 
 from local.processes import identify
 from local.progress import say
-from local.stack_file import record_process
+from local.stack_file import record_keeper, record_process
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 HEALTHY_SECONDS = 10.0  # one that ran this long did not die of its start: the next pause is short again
@@ -35,6 +35,7 @@ class Keeper:
         """Keep the command running."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
+        record_keeper(self.run_dir, identify(os.getpid()))
         pause, restarts = FIRST_PAUSE_SECONDS, 0
         while not self.stopping.is_set():
             started = time.monotonic()

@@ -179,11 +179,12 @@ class PrivateRabbit:
         if self.process:
             self.process.send(signal.SIGCONT)
 
-    def ctl(self, *arguments: str) -> str:
+    def ctl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run rabbitmqctl against this node and give its output."""
         done = subprocess.run(
             [str(self.control), "-q", "-n", self.node, *arguments],
             env=self._environment(),
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import ssl
@@ -23,6 +24,7 @@ from local.processes import tail
 from local.progress import step
 from local.stack_file import describe, restarts
 from local.supervisor import HOME, is_supervised, start_roles, stop_roles
+from shared import permissions
 
 SANDBOX_ROLES: Final = ("sandbox-microsoft", "sandbox-provider")
 NOT_FOUND: Final = httpx.codes.NOT_FOUND
@@ -67,7 +69,9 @@ def _prepare(surroundings: Surroundings, variables: Mapping[str, str], accounts:
     """Make what must be there before any service starts."""
     owner = {"OWNER_DATABASE_URL": surroundings.servers.postgres_url}
     with step("Declaring exchanges and queues"):
-        _run_all(surroundings.run_dir, {"topology": ["shared.bus", "declare"]}, variables)
+        _make_broker_users(surroundings)
+        declarer = {"AMQP_URL": surroundings.amqp_url(permissions.OWNER)}
+        _run_all(surroundings.run_dir, {"topology": ["shared.bus", "declare"]}, {**variables, **declarer})
     with step("Migrating the schemas"):
         migrations = {f"{name}-migrate": [f"services.{name}", "migrate"] for name in STORING}
         _run_all(surroundings.run_dir, migrations, {**variables, **owner})
@@ -75,6 +79,15 @@ def _prepare(surroundings: Surroundings, variables: Mapping[str, str], accounts:
         seed = surroundings.run_dir / "secrets" / "seed.json"
         write_seed(seed, accounts)
         _run_all(surroundings.run_dir, {"auth-seed": ["services.auth", "seed", str(seed)]}, variables)
+
+
+def _make_broker_users(surroundings: Surroundings) -> None:
+    """Give each service a user at a broker of ours, with the rights that its part in the topology needs."""
+    if surroundings.servers.is_broker_given:
+        return
+    users = {name: permissions.User.of(surroundings.amqp_url(name)) for name in permissions.rights()}
+    definitions = json.dumps(permissions.definitions(users))
+    surroundings.servers.broker.ctl("import_definitions", stdin=definitions)
 
 
 def _run_all(run_dir: Path, commands: Mapping[str, list[str]], variables: Mapping[str, str]) -> None:

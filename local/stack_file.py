@@ -35,6 +35,17 @@ def record_process(run_dir: Path, role: str, process: ProcessId, *, restarts: in
             records.save(stack_file(run_dir), stack)
 
 
+def record_keeper(run_dir: Path, process: ProcessId) -> None:
+    """Note who keeps a role running: while it lives, ending the role alone would only make it start again."""
+    records.save(run_dir / "keepers" / f"{process.pid}.json", asdict(process))
+
+
+def keepers(run_dir: Path) -> list[ProcessId]:
+    """Give those who keep roles running, whether they still run or not."""
+    found = [records.load(path) for path in (run_dir / "keepers").glob("*.json")]
+    return [ProcessId(**record) for record in found if record]
+
+
 def processes(run_dir: Path) -> dict[str, ProcessId]:
     """Give the process of each role, whether it still runs or not."""
     found = {path.stem: records.load(path) for path in sorted((run_dir / "processes").glob("*.json"))}

@@ -6,13 +6,13 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from local import records
 from local.processes import ProcessId, spawn
-from local.stack_file import processes, stack_file
+from local.stack_file import keepers, processes, stack_file
 
 HOME = Path(__file__).resolve().parent.parent
 # honcho gives its processes 5 s after it was told to stop, then ends them hard.
@@ -47,13 +47,22 @@ def is_supervised(run_dir: Path) -> bool:
 
 def stop_roles(run_dir: Path) -> None:
     """Stop every role of this run, in good order where possible."""
-    for honcho in _honchos(run_dir):
-        honcho.send(signal.SIGTERM)  # all of them first, so that they stop side by side
-    for process in (*_honchos(run_dir), *processes(run_dir).values()):  # the latter: those that lost their honcho
-        process.end(seconds=STOP_SECONDS)
-    for folder in ("honchos", "processes"):
+    # From the top: a honcho ends its keepers, a keeper its role; then those that lost whoever was above them.
+    _end(_honchos(run_dir))
+    _end(keepers(run_dir))
+    _end(processes(run_dir).values())
+    for folder in ("honchos", "keepers", "processes"):
         shutil.rmtree(run_dir / folder, ignore_errors=True)
     stack_file(run_dir).unlink(missing_ok=True)
+
+
+def _end(found: Iterable[ProcessId]) -> None:
+    these = list(found)
+    for process in these:
+        process.send(signal.SIGTERM)  # all of them first, so that they stop side by side
+    for process in these:
+        if not process.wait(STOP_SECONDS):
+            process.end(signal.SIGKILL)
 
 
 def _honchos(run_dir: Path) -> list[ProcessId]:

@@ -25,8 +25,11 @@ Row = asyncpg.Record
 
 _CONNECT_SECONDS: Final = 5.0
 _STATEMENT_SECONDS: Final = 60
-# A transaction that idles pins old row versions for the whole database; facts/messaging 4.1.
+# A transaction that idles pins old row versions for the whole database (docs/messaging.md M3.3).
 _IDLE_IN_TRANSACTION: Final = "30s"
+# The server asks after a silent client, and lets go of the locks of one whose machine is gone; by its system's default
+# that takes more than two hours, in which no other relay could lead.
+_KEEPALIVES: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
 
 _AWAY = (
     asyncpg.PostgresConnectionError,
@@ -147,6 +150,7 @@ class Database:
             "application_name": f"partner-hub {self._schema}",
             "idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION,
             "statement_timeout": f"{_STATEMENT_SECONDS}s",
+            **_KEEPALIVES,
         }
 
 
@@ -175,6 +179,10 @@ def meaning_of_errors(conn: Connection) -> Iterator[None]:
         raise Unavailable(retry_after=1) from error
     except _BAD_TEXT as error:
         raise Invalid(fields=[FieldError("", "Text must not contain NUL characters.")]) from error
+    except asyncpg.InternalClientError as error:
+        # The server's farewell has arrived and the end of the connection not yet: "another operation is in progress".
+        conn.terminate()
+        raise DatabaseUnavailable from error
     except asyncpg.InterfaceError as error:
         if not _is_gone(conn):
             raise
@@ -203,7 +211,7 @@ def _meaning_of_connecting() -> Iterator[None]:
 async def _give_back(pool: asyncpg.Pool[asyncpg.Record], conn: PoolConnectionProxy[asyncpg.Record]) -> None:
     try:
         await pool.release(conn, timeout=_CONNECT_SECONDS)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
         # The answer is already decided; a connection that can't be cleaned is dropped by the pool.
         log.info("a database connection was lost while it was given back")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
@@ -10,19 +11,19 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from shared.bus.connection import BrokerUnavailable
 from shared.bus.dead_letters import DeadLetter, DeadLetters
+from shared.bus.publisher import Interrupted, Refused
 
 
 def commands(service: str, amqp_url: Callable[[], str]) -> typer.Typer:
-    """Make the commands of one service."""
+    """Make the commands of one service; `amqp_url` is asked when the environment has no address of the broker."""
     app = typer.Typer(no_args_is_help=True, help=f"Messages that {service} could not handle.")
 
     def run(work: Callable[[DeadLetters], Awaitable[Any]]) -> Any:
-        async def with_letters() -> Any:
-            async with DeadLetters(amqp_url(), service) as letters:
-                return await work(letters)
-
-        return asyncio.run(with_letters())
+        # Nothing but the broker is needed here, and an operator need not hold the service's other secrets.
+        url = os.environ.get(f"{service.upper()}_AMQP_URL") or os.environ.get("AMQP_URL")
+        return _with_letters(url or amqp_url(), service, work)
 
     @app.command("list")
     def list_letters(limit: int = 50) -> None:
@@ -61,6 +62,19 @@ def commands(service: str, amqp_url: Callable[[], str]) -> typer.Typer:
         typer.echo(f"dropped: {run(lambda dead: dead.drop(letter_id))}")
 
     return app
+
+
+def _with_letters(url: str, service: str, work: Callable[[DeadLetters], Awaitable[Any]]) -> Any:
+    async def with_letters() -> Any:
+        async with DeadLetters(url, service) as letters:
+            return await work(letters)
+
+    try:
+        return asyncio.run(with_letters())
+    except BrokerUnavailable as error:
+        sys.exit(error.message)
+    except (Refused, Interrupted) as error:
+        sys.exit(f"The broker did not confirm it, so the letter stays where it is: {error}.")
 
 
 def _need_one(letter_id: str | None, *, everything: bool) -> None:

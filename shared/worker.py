@@ -23,9 +23,13 @@ from shared.web import serve_health
 
 log = logging.getLogger(__name__)
 
-# Longer than the ladder plus the time in which a person redrives a dead letter (facts/messaging 4.1).
+# Longer than the ladder plus the time in which a person redrives a dead letter (docs/messaging.md M3.8).
 _INBOX_DAYS: Final = 30
 _INBOX_SECONDS: Final = 3_600.0
+
+
+class WorkerBroken(SystemExit):
+    """A part that must run for ever has ended: the process ends too, and whoever keeps it running starts it anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +70,20 @@ async def run_worker(
     health.expect("relay")
 
     async def forget_inbox() -> None:
-        async with database.connection() as conn:
-            await inbox.forget_before(conn, _INBOX_DAYS)
+        await inbox.forget_all_before(database, _INBOX_DAYS)
 
     background = [
         asyncio.create_task(relay.run(), name="relay"),
         asyncio.create_task(serve_health(settings, health, port=settings.worker_port), name="health"),
         *(_repeat(item, health) for item in (*schedules, Schedule("forget inbox", _INBOX_SECONDS, forget_inbox))),
     ]
-    consuming_tasks = [asyncio.create_task(consumer.run()) for consumer in consumers]
-    await _until_told_to_stop()
+    consuming_tasks = [
+        asyncio.create_task(consumer.run(), name=f"consumer {item.queue.name}")
+        for consumer, item in zip(consumers, work, strict=True)
+    ]
+    ended = await _until_told_to_stop([*consuming_tasks, *background])
     log.info("stopping: finishing what has begun")
+    health.fail("process", "stopping")
     for consumer in consumers:
         consumer.stop()
     if consuming_tasks:
@@ -87,6 +94,8 @@ async def run_worker(
     await consuming.close()
     await publishing.close()
     log.info("stopped")
+    if ended:
+        raise WorkerBroken(f"{', '.join(ended)} ended, though nobody asked it to")
 
 
 def _repeat(schedule: Schedule, health: Health) -> asyncio.Task[None]:
@@ -106,9 +115,17 @@ def _repeat(schedule: Schedule, health: Health) -> asyncio.Task[None]:
     return asyncio.create_task(loop(), name=schedule.name)
 
 
-async def _until_told_to_stop() -> None:
+async def _until_told_to_stop(tasks: Sequence[asyncio.Task[None]]) -> list[str]:
+    """Wait for the signal; gives the names of tasks that ended before it."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    await told.wait()
+    waiting = asyncio.create_task(told.wait())
+    await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    ended = [task for task in tasks if task.done()]
+    for task in ended:
+        error = None if task.cancelled() else task.exception()
+        log.critical("%s ended, though nobody asked it to", task.get_name(), exc_info=error)
+    return [task.get_name() for task in ended]

@@ -104,6 +104,18 @@ async def test_two_workers_with_the_same_events_in_another_order_do_not_block_ea
         events = [uuid7() for _ in range(200)]
 
 
+async def test_all_old_rows_are_forgotten_however_many_there_are(database: Database) -> None:
+    await claim(database, *[uuid7() for _ in range(5)])
+    async with database.transaction() as conn:
+        await conn.execute("UPDATE inbox SET received_at = now() - interval '31 days'")
+    await claim(database, uuid7())
+
+    await inbox.forget_all_before(database, 30, at_a_time=2)
+
+    async with database.connection() as conn:
+        assert await conn.fetchval("SELECT count(*) FROM inbox") == 1
+
+
 async def test_old_rows_are_forgotten_a_bounded_number_at_a_time(database: Database) -> None:
     old, new = [uuid7() for _ in range(5)], uuid7()
     await claim(database, *old)

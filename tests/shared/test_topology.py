@@ -32,7 +32,7 @@ def test_every_consumer_is_a_service_and_owns_what_bears_its_name() -> None:
 
 @pytest.mark.parametrize("queue", WAITING, ids=lambda queue: queue.name)
 def test_a_message_can_not_get_lost_between_two_queues(queue: DeclaredQueue) -> None:
-    """Without all four, dead-lettering silently becomes at-most-once (facts/messaging 2.3)."""
+    """Without all four, dead-lettering silently becomes at-most-once (docs/messaging.md M1.2)."""
     arguments = queue.arguments
 
     assert arguments["x-queue-type"] == "quorum"

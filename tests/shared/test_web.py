@@ -71,6 +71,11 @@ async def unforeseen() -> None:
     raise RuntimeError("password=hunter2 at 10.1.2.3")
 
 
+@router.get("/parcels")
+async def parcels() -> list[str]:
+    return []
+
+
 @router.post("/parcels")
 async def post_parcel(parcel: Parcel, express: Annotated[bool, Query()] = False) -> dict[str, Any]:  # noqa: FBT002
     return {"name": parcel.name, "express": express}
@@ -152,7 +157,7 @@ async def test_a_method_that_does_not_exist_is_a_problem_that_says_which_do(clie
     answer = await client.delete("/parcels")
 
     assert (answer.status_code, problem_of(answer)["code"]) == (405, "METHOD_NOT_ALLOWED")
-    assert answer.headers["allow"] == "POST"
+    assert answer.headers["allow"] == "GET, POST"
 
 
 async def test_what_nobody_foresaw_tells_the_client_nothing_but_the_request_id(
