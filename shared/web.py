@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -16,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, Histogram, generate_latest
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared import telemetry
@@ -33,14 +35,16 @@ from shared.errors import (
 )
 from shared.health import Health
 from shared.identity import Principal, TokenVerifier
+from shared.openapi import PROBLEM_TYPE, add_problem_schema, failures
 from shared.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
 
-PROBLEM_TYPE: Final = "application/problem+json"
 REQUEST_SECONDS: Final = Histogram(
     "http_request_seconds", "Time to the end of the answer", ["method", "route", "status"]
 )
+
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 Check = Callable[[], Awaitable[None]]
 
@@ -53,6 +57,14 @@ class JsonResponse(Response):
     def render(self, content: Any) -> bytes:
         """Write the body."""
         return orjson.dumps(content, default=str)
+
+
+class ServiceApp(FastAPI):
+    """An app whose description of itself tells how it fails."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Describe every route, once."""
+        return self.openapi_schema or add_problem_schema(super().openapi())
 
 
 def create_app(
@@ -75,7 +87,7 @@ def create_app(
         async with open_context() as context:
             yield {"context": context, "verifier": verifier}
 
-    app = FastAPI(title=title, lifespan=lifespan, redoc_url=None, docs_url=None)
+    app = ServiceApp(title=title, lifespan=lifespan, redoc_url=None, docs_url=None, responses=failures())
     for router in routers:
         app.include_router(router)
     app.include_router(_operations(settings, facts))
@@ -226,7 +238,7 @@ def _field_error(item: dict[str, Any]) -> FieldError:
     return FieldError(".".join(where) or location[0], item["msg"], item["type"].upper())
 
 
-async def _on_http_exception(_: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  registered for this type only
     kinds: dict[int, Failure] = {
         400: BadRequest(str(error.detail)),
@@ -242,7 +254,19 @@ async def _on_http_exception(_: Request, error: Exception) -> Response:
     answer = problem(failure)
     for name, value in (error.headers or {}).items():
         answer.headers[name] = value
+    if isinstance(failure, MethodNotAllowed):
+        answer.headers["allow"] = ", ".join(_methods_at(request))
     return answer
+
+
+def _methods_at(request: Request) -> list[str]:
+    """Find every method of an address: the framework names those of the first route only (RFC 9110, 15.5.6)."""
+    found = []
+    for method in _METHODS:
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            found.append(method)
+    return found
 
 
 async def serve(app: ASGIApp, settings: ServiceSettings) -> None:
@@ -272,7 +296,12 @@ async def serve_health(settings: ServiceSettings, health: Health, *, port: int) 
     server = _server(app, settings.host, port, 1.0, lifespan="off")
     # The worker itself answers the signals; this server ends with it.
     server.capture_signals = _no_signals  # type: ignore[method-assign]
-    await server.serve()
+    try:
+        await server.serve()
+    except asyncio.CancelledError:
+        if server.started:
+            await server.shutdown()
+        raise
 
 
 def _server(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -13,14 +13,10 @@ from services.audit.domain.chain import Record
 from services.audit.domain.filters import EventFilter, Position
 from services.audit.domain.personal import restore
 from shared.errors import FieldError, Invalid
+from shared.moments import Moment
 from shared.pagination import decode_cursor, encode_cursor
 
 _LARGEST_ID = 2**63 - 1
-
-
-def _in_utc(moment: datetime) -> datetime:
-    """Take a time without a zone for UTC, as all our times are."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _storable(text: str) -> str:
@@ -29,7 +25,6 @@ def _storable(text: str) -> str:
     return text
 
 
-Moment = Annotated[datetime, AfterValidator(_in_utc)]
 Text = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_storable)]
 Id = Annotated[int, Field(ge=0, le=_LARGEST_ID)]
 _POSITION: TypeAdapter[tuple[datetime, int]] = TypeAdapter(tuple[AwareDatetime, Id])

@@ -13,6 +13,7 @@ from services.audit.domain.checkpoints import Checkpoint, NoCheckpointYet
 from services.audit.domain.filters import EventFilter, Position
 from services.audit.domain.personal import SealedPersonal
 from shared.db import Connection, Row
+from shared.events.audit import Actor
 
 _COLUMNS: Final = tuple(each.name for each in fields(Columns))
 _STORED: Final = ("seq", "prev_hash", "hash", "payload", *_COLUMNS)
@@ -219,15 +220,16 @@ async def find_last_pruning(conn: Connection) -> str | None:
 
 
 async def insert_verification(
-    conn: Connection, verification_id: UUID, *, whole: bool, requested_by: int | None, request_id: str
+    conn: Connection, verification_id: UUID, *, whole: bool, asked_by: Actor, request_id: str
 ) -> None:
     """Queue a verification."""
     await conn.execute(
-        """INSERT INTO verifications (id, status, whole, requested_by, request_id)
-           VALUES ($1, 'queued', $2, $3, $4)""",
+        """INSERT INTO verifications (id, status, whole, requested_by, asked_by, request_id)
+           VALUES ($1, 'queued', $2, $3, $4, $5)""",
         verification_id,
         whole,
-        requested_by,
+        asked_by.id,
+        asked_by.model_dump(),
         request_id,
     )
 
@@ -239,7 +241,7 @@ async def claim_verification(conn: Connection) -> Row | None:
                SELECT id FROM verifications
                WHERE status = 'queued' OR (status = 'running' AND started_at < now() - interval '1 hour')
                ORDER BY requested_at LIMIT 1 FOR UPDATE SKIP LOCKED)
-           RETURNING id, whole, requested_by, request_id"""
+           RETURNING id, whole, asked_by, request_id"""
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import (
@@ -58,8 +58,14 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _example(body: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [body]})
+
+
 class Credentials(Body):
     """An address, a password and, where a second factor is enrolled, a code."""
+
+    model_config = _example({"email": "admin@example.com", "password": "the password of this account"})
 
     # Any text: an address that nobody can have gets the same answer as one that nobody has.
     email: Annotated[str, StringConstraints(min_length=1, max_length=320)]
@@ -76,11 +82,15 @@ class RefreshToken(Body):
 class ResetRequest(Body):
     """Whose password is forgotten."""
 
+    model_config = _example({"email": "admin@example.com"})
+
     email: Email
 
 
 class NewPassword(Body):
     """A reset token and the password that it is to set."""
+
+    model_config = _example({"token": "the token from the message", "new_password": "four plain words together"})
 
     token: Token
     new_password: Password

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, time
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
@@ -67,6 +67,29 @@ class FarmerBody(Body):
 class OnBehalfBody(Body):
     """An admin's call for a sponsor."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "sponsorId": 6,
+                    "channel": "SMS",
+                    "customMessage": "Merhaba {farmerName}, {sponsorName} size {codeCount} adet paket hediye etti: "
+                    "{deepLink}",
+                    "recipients": [
+                        {
+                            "phone": "05421396386",
+                            "farmerName": "Ahmet Yılmaz",
+                            "email": "ahmet@example.com",
+                            "codeCount": 5,
+                            "packageTier": "M",
+                            "notes": "Bölge 1 - Antalya",
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
     sponsor_id: Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]
     channel: Channel = Channel.SMS
     custom_message: str | None = None
@@ -129,3 +152,210 @@ class StockBody(BaseModel):
     success: bool = True
     sponsorId: int  # noqa: N815 - the clients' name
     tiers: list[TierStock]
+
+
+class Answer(BaseModel):
+    """What the older API's clients read; the routes write it themselves, this tells what they write."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+
+class Said(Answer):
+    """That it is done."""
+
+    success: Literal[True]
+    message: str
+
+
+class RecipientResult(Answer):
+    """What became of one recipient; the invitation is there on success, the reason otherwise."""
+
+    phone: str
+    farmer_name: str
+    code_count: int
+    package_tier: str | None
+    success: bool
+    invitation_id: int = 0
+    invitation_token: str = ""
+    invitation_link: str = ""
+    error_message: str = ""
+    delivery_status: str
+
+
+class CallData(Answer):
+    """The recipients' results in the order of the request."""
+
+    total_requested: int
+    success_count: int
+    failed_count: int
+    results: list[RecipientResult]
+
+
+class CallAnswer(Said):
+    """The answer to a call for up to 1,000 recipients."""
+
+    data: CallData
+
+
+class UploadData(Answer):
+    """The job that an upload became."""
+
+    job_id: int
+    total_dealers: int
+    total_recipients: int
+    invalid_rows: int
+    status: str
+    created_date: datetime
+    status_check_url: str
+
+
+class UploadAnswer(Said):
+    """The answer to an upload."""
+
+    data: UploadData
+
+
+class PreviewData(Answer):
+    """What an upload would do."""
+
+    total_rows: int
+    valid_rows: int
+    invalid_rows: int
+    mapping: dict[str, Any]
+    ignored_columns: list[str]
+    codes_needed: dict[str, int]
+
+
+class PreviewAnswer(Said):
+    """The answer to an upload with dryRun=true."""
+
+    data: PreviewData
+
+
+class JobData(Answer):
+    """How far a job has come."""
+
+    job_id: int
+    sponsor_id: int
+    channel: Channel
+    status: str
+    total_dealers: int
+    total_recipients: int
+    processed_count: int
+    success_count: int
+    failed_count: int
+    counts: dict[str, int]
+    percent: float
+    rows_per_second: float | None
+    estimated_end: datetime | None
+    created_date: datetime
+    completed_date: datetime | None
+    status_check_url: str
+    results_url: str
+
+
+class JobAnswer(Said):
+    """The state of a job."""
+
+    data: JobData
+
+
+class FactsAnswer(Said):
+    """That it is done, and the figures of what was done."""
+
+    data: dict[str, int | str]
+
+
+class QuietHoursData(Answer):
+    """The quiet hours as HH:MM; null for none."""
+
+    starts: str | None = Field(alias="from")
+    ends: str | None = Field(alias="to")
+
+
+class QuietHoursAnswer(Answer):
+    """A sponsor's quiet hours."""
+
+    success: Literal[True]
+    data: QuietHoursData
+
+
+class InvitationAnswer(Answer):
+    """One invitation."""
+
+    invitation_id: int
+    sponsor_id: int
+    job_id: int
+    phone: str
+    farmer_name: str | None
+    email: str | None
+    notes: str | None
+    package_tier: str
+    code_count: int
+    channel: Channel
+    status: str
+    status_reason: str | None
+    delivery_status: str | None
+    created_date: datetime
+    expires_date: datetime
+    closed_date: datetime | None
+
+
+class MessageAnswer(Answer):
+    """One message of an invitation, with every attempt to send it."""
+
+    delivery_id: str
+    ordinal: int
+    channel: Channel
+    status: str
+    error_code: str | None
+    error_message: str | None
+    created_date: datetime
+    updated_date: datetime
+    attempts: list[dict[str, Any]]
+
+
+class InvitationDetail(InvitationAnswer):
+    """One invitation with its link and its messages."""
+
+    invitation_link: str
+    deliveries: list[MessageAnswer]
+
+
+class InvitationPage(BaseModel):
+    """One page of invitations."""
+
+    items: list[InvitationAnswer]
+    next_cursor: str | None
+
+
+class OfferData(Answer):
+    """What the farmer is offered."""
+
+    sponsor_name: str
+    farmer_name: str | None
+    package_tier: str
+    code_count: int
+    status: str
+    expires_date: datetime
+
+
+class OfferAnswer(Answer):
+    """The invitation behind a link."""
+
+    success: Literal[True]
+    data: OfferData
+
+
+class AcceptanceData(Answer):
+    """The codes that are the farmer's now."""
+
+    package_tier: str
+    code_count: int
+    codes: list[str]
+
+
+class AcceptanceAnswer(Said):
+    """The answer to accepting an invitation."""
+
+    data: AcceptanceData

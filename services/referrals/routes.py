@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from services.referrals.store import sign_ins as sign_in_store
 from services.referrals.store import syncs as sync_store
 from shared.errors import FieldError, Invalid
 from shared.identity import Principal
+from shared.moments import Moment
 from shared.pagination import decode_cursor, encode_cursor
 from shared.web import require_role
 
@@ -116,13 +117,13 @@ async def list_referrals(
     substatus: Word = None,
     type: Word = None,  # noqa: A002 - the name that clients use
     country: Word = None,
-    updated_since: datetime | None = None,
+    updated_since: Moment | None = None,
     text: Word = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> schemas.ReferralPage:
     """List referrals, the last change first."""
-    wanted = referral_store.Filter(status, substatus, type, country, _with_zone(updated_since), text)
+    wanted = referral_store.Filter(status, substatus, type, country, updated_since, text)
     async with context.database.connection() as conn:
         rows = await referral_store.list_referrals(conn, wanted, limit=limit + 1, after=_after(cursor, str))
     last = rows[limit - 1] if len(rows) > limit else None
@@ -149,7 +150,3 @@ def _after(cursor: str | None, identifier: type[Any]) -> tuple[datetime, Any] | 
         return datetime.fromisoformat(moment), identifier(last_id)
     except (TypeError, ValueError):
         raise Invalid(fields=[FieldError("cursor", "Take the cursor from next_cursor of the page before.")]) from None
-
-
-def _with_zone(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment

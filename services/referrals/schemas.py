@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from services.referrals.commands.sign_in import BegunSignIn
 from services.referrals.domain.sign_ins import Condition, SignInState, StoredSignIn
@@ -18,6 +18,23 @@ from shared.db import Row
 
 class SyncEnqueued(BaseModel):
     """The answer of the runbook, with the task's id besides; the counts are of the older, synchronous days."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "success": True,
+                    "message": "Referral sync task enqueued. Check logs for results.",
+                    "enqueued": True,
+                    "task_id": "0199d6f2-7c1b-7c44-9f0e-3f6a5f2b8c11",
+                    "success_count": 0,
+                    "failure_count": 0,
+                    "skipped_count": 0,
+                    "errors": [],
+                }
+            ]
+        }
+    )
 
     success: bool = True
     message: str = "Referral sync task enqueued. Check logs for results."

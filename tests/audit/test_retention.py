@@ -21,6 +21,7 @@ from services.audit.domain.verification import Kind, Report
 from tests.audit.material import a_content, a_signed_checkpoint, an_arrival, sealed, verified
 from tests.audit.test_processes import environment, run
 from tests.support.databases import FreshDatabase
+from tests.system.matrix.page import promises
 
 __all__ = ["environment"]
 
@@ -64,8 +65,11 @@ async def test_whole_months_are_exported_verified_and_dropped(
     assert (report.findings, report.first_seq, report.records) == ([], 7, 5)
     async with context.database.connection() as conn:
         envelope = orjson.loads(await conn.fetchval("SELECT envelope FROM outbox"))
-    assert envelope["data"]["action"] == "audit.retention.pruned"
-    assert envelope["data"]["details"]["months"] == ["2026-01", "2026-02"]
+    record, promise = envelope["data"], promises()["audit.retention.pruned"]
+    assert record["action"] == "audit.retention.pruned"
+    assert (record["actor"]["kind"], record["outcome"], record["severity"]) == ("operator", "success", "warning")
+    assert promise.details <= record["details"].keys()
+    assert record["details"]["months"] == ["2026-01", "2026-02"]
     key = context.signing_key.verifier
     for name in ("2026-01", "2026-02"):
         exported = verify_export(read_export(tmp_path / "archive" / f"audit-{name}.ndjson.gz"), [key])

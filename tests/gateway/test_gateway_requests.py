@@ -210,5 +210,7 @@ async def test_an_unknown_area_is_told_the_areas() -> None:
 @pytest.mark.parametrize("method", ["TRACE", "PROPFIND", "PURGE", "LINK"])
 async def test_only_known_methods_pass(method: str) -> None:
     async with raw_service(record) as service, running_gateway(service.url) as running, running.client() as client:
-        assert_problem(await client.request(method, OPEN), 405, "METHOD_NOT_ALLOWED")
+        answer = await client.request(method, OPEN)
+        assert_problem(answer, 405, "METHOD_NOT_ALLOWED")
+        assert answer.headers["allow"] == "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
         assert service.heads == []

@@ -63,3 +63,12 @@ def test_stopping_a_run_ends_also_roles_that_lost_their_supervisor(tmp_path: Pat
     supervisor.stop_roles(tmp_path)
     assert not orphan.is_alive()
     assert processes(tmp_path) == {}
+
+
+def test_stopping_a_run_ends_keepers_that_lost_their_honcho_so_that_no_role_comes_back(
+    tmp_path: Path, naps: ProcessId
+) -> None:
+    assert eventually(lambda: "role" in processes(tmp_path), 20)
+    supervisor.stop_roles(tmp_path)
+    assert not naps.is_alive()
+    assert not eventually(lambda: processes(tmp_path) != {}, 2), "it was started again"

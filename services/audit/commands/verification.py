@@ -71,7 +71,7 @@ async def request_verification(conn: Connection, reader: Principal) -> UUID:
     """Queue a verification of the whole log for a person; the worker runs it."""
     verification_id = uuid7()
     await store.insert_verification(
-        conn, verification_id, whole=True, requested_by=reader.id, request_id=telemetry.current().request_id
+        conn, verification_id, whole=True, asked_by=audit.actor_of(reader), request_id=telemetry.current().request_id
     )
     await audit.record(conn, AuditAudit, action="audit.verification.requested", actor=reader)
     return verification_id
@@ -92,7 +92,7 @@ async def queue_verification(
         conn,
         verification_id,
         whole=whole is None or now - whole["finished_at"] >= whole_every,
-        requested_by=None,
+        asked_by=Actor(kind="service"),
         request_id=telemetry.current().request_id,
     )
     return verification_id
@@ -121,8 +121,9 @@ async def finish_verification(conn: Connection, job: Row, report: Report) -> Non
             conn,
             AuditAudit,
             action="audit.verification.completed",
-            actor=_asker(job["requested_by"]),
+            actor=Actor.model_validate(job["asked_by"]),
             outcome="success" if report.ok else "failure",
+            reason=None if report.ok else "tampered with or incomplete",
             severity="info" if report.ok else "critical",
             details=_summary(report),
         )
@@ -208,10 +209,6 @@ def _open_notes(
 def _feed(verifier: Verifier, records: Iterable[Record]) -> None:
     for record in records:
         verifier.feed(record)
-
-
-def _asker(user_id: int | None) -> Actor:
-    return Actor(kind="service") if user_id is None else Actor(kind="user", id=user_id)
 
 
 def _summary(report: Report) -> dict[str, Any]:

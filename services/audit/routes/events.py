@@ -59,7 +59,11 @@ async def get_event(event_id: UUID, reader: Reader, context: CurrentContext) -> 
     return items[0]
 
 
-@router.get("/export", response_class=StreamingResponse)
+@router.get(
+    "/export",
+    response_class=StreamingResponse,
+    responses={200: {"content": {media_type: {} for media_type in _MEDIA_TYPES.values()}}},
+)
 async def export_events(
     query: Annotated[ExportQuery, Query()], reader: Reader, context: CurrentContext
 ) -> StreamingResponse:

@@ -113,7 +113,15 @@ async def change_grants(
 ) -> Account | Failure:
     """Say for which sponsors an admin may act; a refusal is returned, for its evidence must be committed."""
     if (await store.get_account(conn, caller.id)).grants_at(now) != "all":
-        await note(conn, "grants.changed", actor=caller, about=account_id, outcome="denied", severity="warning")
+        await note(
+            conn,
+            "grants.changed",
+            actor=caller,
+            about=account_id,
+            outcome="denied",
+            reason="may not act for all sponsors",
+            severity="warning",
+        )
         return GrantsNotYours()
     account = await store.lock_account(conn, account_id)
     if ADMIN not in account.roles_at(now):

@@ -10,7 +10,8 @@ from services.gateway.app.refusal import refusal_answer
 from services.gateway.domain.headers import SECURITY_HEADERS, Header
 from services.gateway.domain.limits import Allowance
 from services.gateway.domain.refusals import HeaderRefused
-from shared.errors import Failure
+from services.gateway.domain.routing import METHODS
+from shared.errors import Failure, MethodNotAllowed
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -100,6 +101,8 @@ class Visit:
         status, headers, body = refusal_answer(failure, self.request_id)
         if isinstance(failure, HeaderRefused):
             headers.append((b"connection", b"close"))  # where the next request begins is not sure enough
+        elif isinstance(failure, MethodNotAllowed):
+            headers.append((b"allow", ", ".join(METHODS).encode()))  # RFC 9110, 15.5.6
         await self.begin(status, headers)
         await self.last(b"" if self.method == "HEAD" else body)
 

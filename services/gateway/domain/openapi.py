@@ -62,10 +62,18 @@ def _operations(service: str, path: str, item: Mapping[str, Any]) -> dict[str, A
         renamed.pop("security", None)
         if public:
             renamed["security"] = []
+        _add_own_failures(renamed.get("responses", {}))
         if "operationId" in renamed:
             renamed["operationId"] = f"{service}.{renamed['operationId']}"
         operations[name] = renamed
     return operations
+
+
+def _add_own_failures(responses: dict[str, Any]) -> None:
+    """Add what only the gateway answers; it looks as a service's 503 does."""
+    if away := responses.get("503"):
+        responses["502"] = {**away, "description": "Bad Gateway"}
+        responses["504"] = {**away, "description": "Gateway Timeout"}
 
 
 def _renamed(part: Any, service: str) -> Any:

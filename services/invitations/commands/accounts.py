@@ -34,5 +34,5 @@ async def set_quiet_hours(conn: Connection, caller: Principal, quiet: QuietHours
         action="invitations.quiet_hours.changed",
         actor=caller,
         target=Target(kind="sponsor", id=str(caller.id)),
-        details={"from": str(quiet.starts), "to": str(quiet.ends)} if quiet else {},
+        details={"from": str(quiet.starts) if quiet else None, "to": str(quiet.ends) if quiet else None},
     )

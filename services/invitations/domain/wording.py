@@ -20,7 +20,7 @@ _GSM: Final = frozenset(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
 )
 _GSM_EXTENSION: Final = frozenset("^{}\\[~]|€\f")
-# The Turkish locking shift table holds these too; a message that uses it has five places less (facts/invitations 3.4).
+# The Turkish locking shift table holds these too; a message that uses it has five places less.
 _TURKISH: Final = frozenset("ŞşĞğçıİ")
 # The operator appends its " B0xx" code by law.
 _OPERATOR_CODE: Final = 5

@@ -26,7 +26,14 @@ from services.invitations.domain.bulk import (
 from services.invitations.domain.wording import read_template
 from services.invitations.routes.doors import SPONSORSHIP, Admin, CurrentContext, IdempotencyKey, SponsorOrAdmin, key_of
 from services.invitations.routes.uploading import Form, receive_form
-from services.invitations.schemas import FarmerBody, InviteBody, OnBehalfBody
+from services.invitations.schemas import (
+    CallAnswer,
+    FarmerBody,
+    InviteBody,
+    OnBehalfBody,
+    PreviewAnswer,
+    UploadAnswer,
+)
 from shared.errors import Failure, FieldError, Invalid
 from shared.identity import Principal
 from shared.web import JsonResponse
@@ -56,6 +63,9 @@ _UPLOAD_SCHEMA: dict[str, Any] = {
 }
 
 
+_PREVIEW: dict[int | str, dict[str, Any]] = {200: {"model": PreviewAnswer, "description": "With dryRun=true"}}
+
+
 def _json_only(request: Request) -> None:
     if not request.headers.get("content-type", "").lower().startswith("application/json"):
         raise JsonRequired
@@ -66,7 +76,7 @@ def _multipart_only(request: Request) -> None:
         raise MultipartRequired
 
 
-@router.post("/admin/farmer/invitations/bulk", dependencies=[Depends(_json_only)])
+@router.post("/admin/farmer/invitations/bulk", response_model=CallAnswer, dependencies=[Depends(_json_only)])
 async def invite_farmers_on_behalf(
     caller: Admin, body: OnBehalfBody, context: CurrentContext, idempotency_key: IdempotencyKey
 ) -> Response:
@@ -86,7 +96,7 @@ async def invite_farmers_on_behalf(
         raise
 
 
-@router.post("/farmer/invite")
+@router.post("/farmer/invite", response_model=CallAnswer)
 async def invite_farmer(
     caller: SponsorOrAdmin, body: InviteBody, context: CurrentContext, idempotency_key: IdempotencyKey
 ) -> Response:
@@ -104,7 +114,12 @@ async def invite_farmer(
 
 
 @router.post(
-    "/farmer/invitations/bulk", status_code=202, dependencies=[Depends(_multipart_only)], openapi_extra=_UPLOAD_SCHEMA
+    "/farmer/invitations/bulk",
+    status_code=202,
+    response_model=UploadAnswer,
+    responses=_PREVIEW,
+    dependencies=[Depends(_multipart_only)],
+    openapi_extra=_UPLOAD_SCHEMA,
 )
 async def upload_invitations(
     request: Request, caller: SponsorOrAdmin, context: CurrentContext, idempotency_key: IdempotencyKey
@@ -119,6 +134,8 @@ async def upload_invitations(
 @router.post(
     "/admin/farmer/invitations/bulk/excel",
     status_code=202,
+    response_model=UploadAnswer,
+    responses=_PREVIEW,
     dependencies=[Depends(_multipart_only)],
     openapi_extra=_UPLOAD_SCHEMA,
 )

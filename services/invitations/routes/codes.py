@@ -12,14 +12,14 @@ from services.invitations.context import Context
 from services.invitations.domain.bulk import SponsorUnknown, TierUnknown, read_tier
 from services.invitations.domain.codes import make_codes
 from services.invitations.routes.doors import SPONSORSHIP, Admin, CurrentContext, SponsorOrAdmin
-from services.invitations.schemas import CodesBody, StockBody, TierStock
+from services.invitations.schemas import CodesBody, FactsAnswer, StockBody, TierStock
 from services.invitations.store import accounts, codes
 from shared.web import JsonResponse
 
 router = APIRouter(prefix=SPONSORSHIP, tags=["codes"])
 
 
-@router.post("/admin/codes", status_code=201)
+@router.post("/admin/codes", status_code=201, response_model=FactsAnswer)
 async def add_codes(caller: Admin, body: CodesBody, context: CurrentContext) -> Response:
     """Add codes to a sponsor's stock: so many new ones, or given ones."""
     tier = read_tier(body.tier)

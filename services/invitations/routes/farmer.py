@@ -19,6 +19,7 @@ from services.invitations.context import Context
 from services.invitations.domain import tokens
 from services.invitations.domain.invitations import LinkUnknown, TriedTooOften
 from services.invitations.routes.doors import CurrentContext
+from services.invitations.schemas import AcceptanceAnswer, OfferAnswer, Said
 from services.invitations.store import invitations
 from shared import telemetry
 from shared.db import Row
@@ -27,9 +28,9 @@ from shared.openapi import failures
 from shared.web import JsonResponse, problem
 
 # A browser gets everything as a page.
-router = APIRouter(
-    prefix="/ref", tags=["farmer"], responses={200: {"content": {"text/html": {}}}} | failures("text/html")
-)
+_AS_PAGE: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/html": {}}}}
+
+router = APIRouter(prefix="/ref", tags=["farmer"], responses=_AS_PAGE | failures("text/html"))
 
 _PAGES: Final = Environment(
     loader=PackageLoader("services.invitations", "pages"), autoescape=select_autoescape(default=True)
@@ -50,7 +51,7 @@ def _token(token: str, context: CurrentContext) -> str:
 Token = Annotated[str, Depends(_token)]
 
 
-@router.get("/{token}")
+@router.get("/{token}", response_model=OfferAnswer)
 async def show_offer(request: Request, token: Token, context: CurrentContext) -> Response:
     """Show what the invitation is, as a page or as JSON."""
     try:
@@ -68,7 +69,7 @@ async def show_offer(request: Request, token: Token, context: CurrentContext) ->
     return _page(_TITLE, lines, action=f"/ref/{token}/accept", button="Kabul ediyorum", opt_out=f"/ref/{token}/opt-out")
 
 
-@router.post("/{token}/accept")
+@router.post("/{token}/accept", response_model=AcceptanceAnswer)
 async def accept_invitation(request: Request, token: Token, context: CurrentContext) -> Response:
     """Accept the invitation: its codes are the farmer's, once."""
     try:
@@ -98,7 +99,7 @@ async def ask_about_opt_out(request: Request, token: Token, context: CurrentCont
     return _page("Mesaj almak istemiyorum", lines, action=f"/ref/{token}/opt-out", button="Onaylıyorum")
 
 
-@router.post("/{token}/opt-out")
+@router.post("/{token}/opt-out", response_model=Said)
 async def opt_out(request: Request, token: Token, context: CurrentContext) -> Response:
     """Note that the farmer wants no more messages, from nobody."""
     try:

@@ -14,6 +14,7 @@ from services.invitations.domain import tokens
 from services.invitations.domain.invitations import InvitationUnknown, Status
 from services.invitations.domain.phones import PhoneInvalidError, read_phone
 from services.invitations.routes.doors import SPONSORSHIP, CurrentContext, SponsorOrAdmin
+from services.invitations.schemas import FactsAnswer, InvitationDetail, InvitationPage
 from services.invitations.store import deliveries, invitations
 from shared.db import Row
 from shared.errors import FieldError, Invalid
@@ -26,7 +27,7 @@ router = APIRouter(prefix=f"{SPONSORSHIP}/farmer/invitations", tags=["invitation
 InvitationId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 
-@router.get("")
+@router.get("", response_model=InvitationPage)
 async def list_invitations(
     caller: SponsorOrAdmin,
     context: CurrentContext,
@@ -54,7 +55,7 @@ async def list_invitations(
     return JsonResponse({"items": items, "next_cursor": encode_cursor(rows[limit - 1]["id"]) if more else None})
 
 
-@router.get("/{invitation_id}")
+@router.get("/{invitation_id}", response_model=InvitationDetail)
 async def show_invitation(invitation_id: InvitationId, caller: SponsorOrAdmin, context: CurrentContext) -> Response:
     """Show an invitation with its link, every message and every attempt to send it."""
     row = await _own(context, caller, invitation_id)
@@ -65,7 +66,7 @@ async def show_invitation(invitation_id: InvitationId, caller: SponsorOrAdmin, c
     return JsonResponse(_describe(row) | {"invitationLink": link, "deliveries": [_message(one) for one in messages]})
 
 
-@router.post("/{invitation_id}/resend", status_code=202)
+@router.post("/{invitation_id}/resend", status_code=202, response_model=FactsAnswer)
 async def resend_invitation(invitation_id: InvitationId, caller: SponsorOrAdmin, context: CurrentContext) -> Response:
     """Send the message of an open invitation again."""
     row = await _own(context, caller, invitation_id)
@@ -81,7 +82,7 @@ async def resend_invitation(invitation_id: InvitationId, caller: SponsorOrAdmin,
     return JsonResponse({"success": True, "message": "Davet yeniden gönderiliyor", "data": data}, status_code=202)
 
 
-@router.post("/{invitation_id}/cancel")
+@router.post("/{invitation_id}/cancel", response_model=FactsAnswer)
 async def cancel_invitation(invitation_id: InvitationId, caller: SponsorOrAdmin, context: CurrentContext) -> Response:
     """Take an open invitation back; its codes are free again."""
     await _own(context, caller, invitation_id)

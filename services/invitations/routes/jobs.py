@@ -24,6 +24,7 @@ from services.invitations.domain import tokens
 from services.invitations.domain.bulk import Refusal, RowOutcome, delivery_status
 from services.invitations.domain.jobs import FormatUnknown, Job, JobUnknown, Progress
 from services.invitations.routes.doors import SPONSORSHIP, CurrentContext, SponsorOrAdmin
+from services.invitations.schemas import FactsAnswer, JobAnswer
 from services.invitations.store import jobs
 from shared.db import Row
 from shared.identity import Principal
@@ -53,7 +54,7 @@ async def _own_job(job_id: JobId, caller: SponsorOrAdmin, context: CurrentContex
 OwnJob = Annotated[Job, Depends(_own_job)]
 
 
-@router.get("/{job_id}")
+@router.get("/{job_id}", response_model=JobAnswer)
 async def show_job(job: OwnJob, context: CurrentContext) -> Response:
     """Tell how far a job has come."""
     progress = await _progress(context, job)
@@ -96,7 +97,7 @@ async def give_results(
     )
 
 
-@router.post("/{job_id}/cancel")
+@router.post("/{job_id}/cancel", response_model=FactsAnswer)
 async def cancel_job(job: OwnJob, caller: SponsorOrAdmin, context: CurrentContext) -> Response:
     """Stop what was not sent yet."""
     async with context.database.transaction() as conn:
@@ -105,7 +106,7 @@ async def cancel_job(job: OwnJob, caller: SponsorOrAdmin, context: CurrentContex
     return JsonResponse({"success": True, "message": f"{cancelled} davet iptal edildi", "data": data})
 
 
-@router.post("/{job_id}/retry", status_code=202)
+@router.post("/{job_id}/retry", status_code=202, response_model=FactsAnswer)
 async def retry_job(job: OwnJob, caller: SponsorOrAdmin, context: CurrentContext) -> Response:
     """Try again what failed for a reason that may have passed."""
     async with context.database.transaction() as conn:

@@ -8,14 +8,14 @@ from fastapi.responses import Response
 from services.invitations.commands import accounts as commands
 from services.invitations.domain.quiet import QuietHours
 from services.invitations.routes.doors import SPONSORSHIP, CurrentContext, SponsorOrAdmin
-from services.invitations.schemas import QuietHoursBody
+from services.invitations.schemas import QuietHoursAnswer, QuietHoursBody
 from services.invitations.store import accounts
 from shared.web import JsonResponse
 
 router = APIRouter(prefix=f"{SPONSORSHIP}/quiet-hours", tags=["sponsors"])
 
 
-@router.get("")
+@router.get("", response_model=QuietHoursAnswer)
 async def show_quiet_hours(caller: SponsorOrAdmin, context: CurrentContext) -> Response:
     """Tell between which hours (Europe/Istanbul) none of the caller's messages go out."""
     async with context.database.connection() as conn:
@@ -23,7 +23,7 @@ async def show_quiet_hours(caller: SponsorOrAdmin, context: CurrentContext) -> R
     return JsonResponse({"success": True, "data": _describe(quiet)})
 
 
-@router.put("")
+@router.put("", response_model=QuietHoursAnswer)
 async def set_quiet_hours(caller: SponsorOrAdmin, body: QuietHoursBody, context: CurrentContext) -> Response:
     """Choose the hours (Europe/Istanbul) in which none of the caller's messages go out; null for none."""
     quiet = QuietHours(body.starts, body.ends) if body.starts is not None and body.ends is not None else None

@@ -132,9 +132,8 @@ async def _refuse(access: Access, sign_in: SignIn, error: SignInRefused) -> None
         )
         if is_ended:
             outcome: Outcome = "denied" if error.error == "wrong_tenant" else "failure"
-            await _record(
-                conn, sign_in.sign_in_id, sign_in.asked_by, error.state, outcome=outcome, reason=error.message
-            )
+            # The code, not the words: these may name the account, and a reason is not sealed as personal data is.
+            await _record(conn, sign_in.sign_in_id, sign_in.asked_by, error.state, outcome=outcome, reason=error.error)
     log.warning("partner_center_sign_in_%s sign_in_id=%s error=%s", error.state, sign_in.sign_in_id, error.error)
 
 

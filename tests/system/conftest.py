@@ -1,0 +1,59 @@
+"""One whole system for the tests that look at it from outside: all processes, behind a gateway without brakes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from local import stack
+from local.client import Client
+
+ROOT: Final = Path(__file__).parents[2]
+_LIMITS: Final = ("SIGN_INS", "RESETS", "PUBLIC_CALLS", "ADDRESS_CALLS", "ACCOUNT_CALLS")
+
+
+@pytest.fixture(scope="package")
+def system() -> Iterator[dict[str, Any]]:
+    """What stack.json says of a system whose gateway lets thousands of calls of one caller through."""
+    run_dir = ROOT / ".run" / "test-contract"
+    with pytest.MonkeyPatch.context() as patch:
+        for limit in _LIMITS:
+            patch.setenv(f"GATEWAY_{limit}_PER_MINUTE", "1000000")
+        try:
+            yield stack.up(run_dir)
+        finally:
+            stack.down(run_dir)
+
+
+class People:
+    """Who calls: each account signs in once; wrong passwords of a later test cannot keep it out then."""
+
+    def __init__(self, system: dict[str, Any]) -> None:
+        self._system = system
+        self._refresh_tokens: dict[str, str] = {}
+
+    def token(self, name: str) -> str:
+        """Give an access token that is good for the next ten minutes."""
+        with Client(self._system["gateway_url"]) as client:
+            if name in self._refresh_tokens:
+                answer = client.call("POST", "/api/v1/auth/refresh", json={"refresh_token": self._refresh_tokens[name]})
+            else:
+                account = self._system["accounts"][name]
+                answer = client.call(
+                    "POST", "/api/v1/auth/login", json={"email": account["email"], "password": account["password"]}
+                )
+        tokens = answer.raise_for_status().json()
+        self._refresh_tokens[name] = tokens["refresh_token"]
+        return str(tokens["access_token"])
+
+
+@pytest.fixture(scope="package")
+def people(system: dict[str, Any]) -> People:
+    """The accounts of the system, signed in."""
+    made = People(system)
+    for name in ("admin", "sponsor", "auditor"):
+        made.token(name)
+    return made
