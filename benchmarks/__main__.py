@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from benchmarks import audit, bus_in, bus_out, gateway, reading, referrals
+from benchmarks import allocation, audit, bus_in, bus_out, excel_job, gateway, reading, referrals
 from benchmarks.arena import HOME, Arena, arena
 from benchmarks.contest import Outcome, Row, run
 
@@ -24,6 +24,8 @@ ROWS: dict[str, Callable[[Arena], Row]] = {
     "gateway": lambda servers: gateway.row(servers, seconds=2.0),
     "referrals": lambda servers: referrals.row(servers, size=100_000),
     "reading": lambda servers: reading.row(servers, size=100_000),
+    "excel-job": lambda servers: excel_job.row(servers, size=10_000),
+    "allocation": lambda servers: allocation.row(servers, recipients=200, codes_each=50),
 }
 
 
