@@ -15,7 +15,8 @@ from tests.system.matrix.hub import ROOT, SHORTENED, Hub
 from tests.system.matrix.page import Promise, promises
 from tests.system.matrix.scenario import Claim, Scenario, Sign
 
-pytestmark = pytest.mark.timeout(300)
+# More than a minute; tests/audit and the services' own tests hold a fair sample of it.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PROMISES: Final = promises()
 SCENARIOS: Final[list[Scenario]] = [
