@@ -5,13 +5,17 @@ Run by the owner of the database before new code starts; the previous version of
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+import sys
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
+
+from shared.settings import StoreSettings
 
 _SHARED: Final = Path(__file__).parent / "migrations"
 _NAME: Final = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
@@ -21,6 +25,15 @@ _LOCK: Final = 7_261_001
 
 class MigrationRefused(SystemExit):
     """The migrations on disk do not fit those that were applied."""
+
+
+def migrate_step(settings: StoreSettings, migrations: Path) -> str:
+    """Carry out the migrate role of a service; gives what was done, in words."""
+    if settings.owner_database_url is None:
+        sys.exit("Set OWNER_DATABASE_URL to a Postgres user who may create schemas and roles.")
+    owner_url, service_url = settings.owner_database_url.get_secret_value(), settings.database_url.get_secret_value()
+    applied = asyncio.run(migrate(owner_url, service_url, settings.service, migrations))
+    return f"{settings.service}: {len(applied)} migrations applied"
 
 
 async def migrate(owner_url: str, service_url: str, schema: str, migrations: Path) -> list[str]:

@@ -28,7 +28,7 @@ from shared import dead_letters, telemetry, web
 from shared.db import Database
 from shared.errors import Failure, Unavailable
 from shared.events.audit import Actor
-from shared.migrate import migrate as migrate_schema
+from shared.migrate import migrate_step
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _TAMPERED: Final = 1
@@ -63,18 +63,7 @@ def worker() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the schema up to date; needs OWNER_DATABASE_URL."""
-    settings = AuditSettings.load()
-    if settings.owner_database_url is None:
-        sys.exit("Set OWNER_DATABASE_URL to a Postgres user who may create schemas and roles.")
-    applied = asyncio.run(
-        migrate_schema(
-            settings.owner_database_url.get_secret_value(),
-            settings.database_url.get_secret_value(),
-            settings.service,
-            MIGRATIONS,
-        )
-    )
-    typer.echo(f"audit: {len(applied)} migrations applied")
+    typer.echo(migrate_step(AuditSettings.load(), MIGRATIONS))
 
 
 @app.command()

@@ -26,7 +26,7 @@ from services.auth.worker import run as run_worker
 from shared import dead_letters, telemetry, web
 from shared.errors import Failure
 from shared.events.audit import Actor
-from shared.migrate import migrate as migrate_schema
+from shared.migrate import migrate_step
 from shared.sealing import CannotOpen
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -62,18 +62,7 @@ def worker() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the schema up to date; needs OWNER_DATABASE_URL."""
-    settings = MigrationSettings.load()
-    if settings.owner_database_url is None:
-        sys.exit("Set OWNER_DATABASE_URL to a Postgres user who may create schemas and roles.")
-    applied = asyncio.run(
-        migrate_schema(
-            settings.owner_database_url.get_secret_value(),
-            settings.database_url.get_secret_value(),
-            settings.service,
-            MIGRATIONS,
-        )
-    )
-    typer.echo(f"auth: {len(applied)} migrations applied")
+    typer.echo(migrate_step(MigrationSettings.load(), MIGRATIONS))
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,7 @@ from services.invitations.context import verimor_of
 from services.invitations.settings import InvitationsSettings
 from services.invitations.worker import run_worker
 from shared import dead_letters, telemetry, web
-from shared.migrate import migrate as migrate_schema
+from shared.migrate import migrate_step
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -45,18 +44,7 @@ def worker() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the schema up to date; needs OWNER_DATABASE_URL."""
-    settings = InvitationsSettings.load()
-    if settings.owner_database_url is None:
-        sys.exit("Set OWNER_DATABASE_URL to a Postgres user who may create schemas and roles.")
-    applied = asyncio.run(
-        migrate_schema(
-            settings.owner_database_url.get_secret_value(),
-            settings.database_url.get_secret_value(),
-            settings.service,
-            MIGRATIONS,
-        )
-    )
-    typer.echo(f"invitations: {len(applied)} migrations applied")
+    typer.echo(migrate_step(InvitationsSettings.load(), MIGRATIONS))
 
 
 @app.command("report-address")

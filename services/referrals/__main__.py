@@ -31,7 +31,7 @@ from services.referrals.worker import run_worker
 from shared import dead_letters, telemetry, web
 from shared.errors import Failure
 from shared.events.audit import Actor
-from shared.migrate import migrate as migrate_schema
+from shared.migrate import migrate_step
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _POLL_SECONDS: Final = 0.5
@@ -65,18 +65,7 @@ def worker() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the schema up to date; needs OWNER_DATABASE_URL."""
-    settings = ReferralsSettings.load()
-    if settings.owner_database_url is None:
-        sys.exit("Set OWNER_DATABASE_URL to a Postgres user who may create schemas and roles.")
-    applied = asyncio.run(
-        migrate_schema(
-            settings.owner_database_url.get_secret_value(),
-            settings.database_url.get_secret_value(),
-            settings.service,
-            MIGRATIONS,
-        )
-    )
-    typer.echo(f"referrals: {len(applied)} migrations applied")
+    typer.echo(migrate_step(ReferralsSettings.load(), MIGRATIONS))
 
 
 @app.command("sign-in")
