@@ -25,7 +25,8 @@ down: setup ## Stop what `make up` started
 	@$(ENVIRONMENT_PYTHON) -m local down
 
 test: setup ## Run the test suite (ARGS="tests/auth -k reset" runs a part)
-	@$(ENVIRONMENT_PYTHON) -m pytest -m "not slow" $(ARGS)
+	@$(ENVIRONMENT_PYTHON) -m local servers
+	@$(ENVIRONMENT_PYTHON) -m pytest -m "not slow" --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 test-slow: setup ## Run the tests that take long: large volumes, timing statistics
 	@$(ENVIRONMENT_PYTHON) -m pytest -m slow $(ARGS)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from local import records, stack
+from local import infrastructure, records, stack
 from local.errors import LocalError
 from local.progress import say, step
 from local.stack_file import stack_file
@@ -72,6 +72,12 @@ def demo() -> None:
         say(f"Not everything held; the logs are in {run_dir / 'logs'}")
         raise typer.Exit(1)
     say("Everything held.")
+
+
+@app.command()
+def servers() -> None:
+    """Get the programs of PostgreSQL and RabbitMQ, if this machine has neither them nor Docker."""
+    infrastructure.obtain()
 
 
 def _stay(run_dir: Path) -> None:

@@ -144,6 +144,11 @@ def start(run_dir: Path, *, unsafe_fast: bool = False) -> Servers:
         return servers
 
 
+def obtain() -> None:
+    """Make sure that this machine can start both servers, so that whoever starts them side by side finds them there."""
+    _sources()
+
+
 def stop(run_dir: Path) -> None:
     """End the servers of this run and remove their data; only what the run directory names is touched."""
     run_dir = run_dir.resolve()

@@ -5,25 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
 from local import infrastructure
 from shared.bus.declare import declare, purge
 from tests.support.databases import Databases
+from tests.support.stacks import run_dir
 from tests.support.tokens import Issuer
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[infrastructure.Servers]:
     """PostgreSQL and RabbitMQ of this test run; TEST_STACK names another stack, KEEP_TEST_SERVERS leaves it running."""
-    run_dir = ROOT / ".run" / os.environ.get("TEST_STACK", "test")
-    yield infrastructure.start(run_dir, unsafe_fast=True)
+    yield infrastructure.start(run_dir(), unsafe_fast=True)
     if not os.environ.get("KEEP_TEST_SERVERS"):
-        infrastructure.stop(run_dir)
+        infrastructure.stop(run_dir())
 
 
 @pytest.fixture(scope="session")

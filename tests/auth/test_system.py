@@ -20,10 +20,10 @@ import pytest
 
 from local import stack
 from local.processes import eventually
+from tests.support.stacks import ROOT, run_dir
 
 pytestmark = pytest.mark.timeout(400)
 
-ROOT = Path(__file__).parents[2]
 RUNBOOKS = ROOT / "docs" / "runbooks"
 MARK = "@@ end of block"
 PASSWORDS = ("glacier trumpet walnut prism", "meadow cobalt lantern yarn")
@@ -31,11 +31,11 @@ PASSWORDS = ("glacier trumpet walnut prism", "meadow cobalt lantern yarn")
 
 @pytest.fixture(scope="module")
 def system() -> Iterator[tuple[dict[str, Any], Path]]:
-    run_dir = ROOT / ".run" / "test-runbooks"
+    home = run_dir("runbooks")
     try:
-        yield stack.up(run_dir), run_dir
+        yield stack.up(home), home
     finally:
-        stack.down(run_dir)
+        stack.down(home)
 
 
 # --- the runbooks

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,18 +11,16 @@ from local import infrastructure
 from shared.bus.declare import declare, purge
 from tests.faults.ledger import Ledger
 from tests.support.databases import Databases
-
-ROOT = Path(__file__).parents[2]
+from tests.support.stacks import run_dir
 
 
 @pytest.fixture(scope="package")
 def breakable() -> Iterator[infrastructure.Servers]:
     """Servers that may be killed, frozen and restarted; with normal durability, or a kill would prove nothing."""
-    run_dir = ROOT / ".run" / "test-faults"
-    servers = infrastructure.start(run_dir)
+    servers = infrastructure.start(run_dir("faults"))
     asyncio.run(declare(servers.amqp_url))
     yield servers
-    infrastructure.stop(run_dir)
+    infrastructure.stop(run_dir("faults"))
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 import httpx
 
 from local import infrastructure
-from tests.faults.conftest import ROOT
 from tests.faults.ledger import Ledger
 from tests.support.eventually import eventually
+from tests.support.stacks import ROOT
 
 
 def free_port() -> int:

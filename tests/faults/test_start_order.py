@@ -17,10 +17,10 @@ import pytest
 from local import infrastructure
 from shared.bus.declare import declare
 from shared.migrate import migrate
-from tests.faults.conftest import ROOT
 from tests.faults.test_killed_workers import free_port
 from tests.support.databases import Databases, FreshDatabase
 from tests.support.eventually import eventually
+from tests.support.stacks import ROOT
 
 
 @pytest.fixture

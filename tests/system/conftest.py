@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from local import stack
 from local.client import Client
+from tests.support.stacks import run_dir
 
-ROOT: Final = Path(__file__).parents[2]
 _LIMITS: Final = ("SIGN_INS", "RESETS", "PUBLIC_CALLS", "ADDRESS_CALLS", "ACCOUNT_CALLS")
 
 
 @pytest.fixture(scope="package")
 def system() -> Iterator[dict[str, Any]]:
     """What stack.json says of a system whose gateway lets thousands of calls of one caller through."""
-    run_dir = ROOT / ".run" / "test-contract"
+    home = run_dir("contract")
     with pytest.MonkeyPatch.context() as patch:
         for limit in _LIMITS:
             patch.setenv(f"GATEWAY_{limit}_PER_MINUTE", "1000000")
         try:
-            yield stack.up(run_dir)
+            yield stack.up(home)
         finally:
-            stack.down(run_dir)
+            stack.down(home)
 
 
 class People:

@@ -10,6 +10,7 @@ import pytest
 
 from local import stack
 from tests.audit.test_documentation import documented
+from tests.support.stacks import run_dir
 from tests.system.matrix import audit, auth, invitations, referrals
 from tests.system.matrix.hub import ROOT, SHORTENED, Hub
 from tests.system.matrix.page import Promise, promises
@@ -48,16 +49,16 @@ ELSEWHERE: Final = (
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[Hub]:
-    run_dir = ROOT / ".run" / "test-audit-matrix"
+    home = run_dir("audit-matrix")
     with pytest.MonkeyPatch.context() as environment:
         for name, value in SHORTENED.items():
             environment.setenv(name, value)
         try:
-            running = Hub(stack.up(run_dir), run_dir)
+            running = Hub(stack.up(home), home)
             yield running
             running.close()
         finally:
-            stack.down(run_dir)
+            stack.down(home)
 
 
 # --- what is said, before anything runs

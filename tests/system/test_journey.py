@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,21 +12,20 @@ from local.supervisor import stop_roles
 from local.tour.guide import Guide
 from local.tour.journey import STEPS, Step
 from local.tour.telling import Printer
+from tests.support.stacks import run_dir
 
 pytestmark = pytest.mark.timeout(300)
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def guide() -> Iterator[Guide]:
-    run_dir = ROOT / ".run" / "test-journey"
+    home = run_dir("journey")
     try:
-        leader = Guide(stack.up(run_dir), run_dir, Printer())
+        leader = Guide(stack.up(home), home, Printer())
         yield leader
         leader.close()
     finally:
-        stack.down(run_dir)
+        stack.down(home)
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: f"{step.name}-{step.take.__name__}")
