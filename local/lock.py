@@ -1,4 +1,4 @@
-"""Pins every package with its hashes: one requirement file per service, one for development, one for the benchmarks."""
+"""Pins every package with its hashes: one requirement file per image, one for development, one for the benchmarks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from local.progress import say, step
 
 HOME = Path(__file__).resolve().parent.parent
-SERVICES = ("auth", "referrals", "invitations", "audit", "gateway")
+# One image each; Dockerfile.
+IMAGES = ("auth", "referrals", "invitations", "audit", "gateway", "setup", "sandbox")
 OPTIONS = ["--universal", "--python-version=3.11", "--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
 # Where the packages come from is the installing machine's business, and none of ours to publish.
 OPTIONS += ["--no-emit-index-url", "--no-emit-find-links"]
@@ -21,8 +22,8 @@ OPTIONS += ["--no-emit-index-url", "--no-emit-find-links"]
 def selections() -> dict[str, list[str]]:
     """Say what each file holds. The largest comes first: the others take their versions from it."""
     everything = ["--all-extras", "--group=dev"]
-    per_service = {name: [f"--extra={name}"] for name in SERVICES}
-    return {"bench": [*everything, "--group=bench"], "dev": everything, **per_service}
+    per_image = {name: [f"--extra={name}"] for name in IMAGES}
+    return {"bench": [*everything, "--group=bench"], "dev": everything, **per_image}
 
 
 def first_line(home: Path) -> str:

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
-from shared.settings import StoreSettings
+from shared.settings import find_setting
 
 _SHARED: Final = Path(__file__).parent / "migrations"
 _NAME: Final = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
@@ -27,13 +27,16 @@ class MigrationRefused(SystemExit):
     """The migrations on disk do not fit those that were applied."""
 
 
-def migrate_step(settings: StoreSettings, migrations: Path) -> str:
-    """Carry out the migrate role of a service; gives what was done, in words."""
-    if settings.owner_database_url is None:
+def migrate_step(service: str, migrations: Path) -> str:
+    """Carry out the migrate role of a service, which needs two addresses and no other setting; gives what was done."""
+    own_variable = f"{service.upper()}_DATABASE_URL"
+    owner_url, service_url = find_setting("OWNER_DATABASE_URL"), find_setting(own_variable, "DATABASE_URL")
+    if owner_url is None:
         sys.exit("Set OWNER_DATABASE_URL to a Postgres user who may create schemas and roles.")
-    owner_url, service_url = settings.owner_database_url.get_secret_value(), settings.database_url.get_secret_value()
-    applied = asyncio.run(migrate(owner_url, service_url, settings.service, migrations))
-    return f"{settings.service}: {len(applied)} migrations applied"
+    if service_url is None:
+        sys.exit(f"Set {own_variable} (or DATABASE_URL) to the address at which {service} will sign in.")
+    applied = asyncio.run(migrate(owner_url, service_url, service, migrations))
+    return f"{service}: {len(applied)} migrations applied"
 
 
 async def migrate(owner_url: str, service_url: str, schema: str, migrations: Path) -> list[str]:
@@ -83,6 +86,9 @@ async def _prepare_schema(conn: asyncpg.Connection[asyncpg.Record], schema: str,
         verb = "ALTER" if exists else "CREATE"
         await conn.execute(f"{verb} ROLE {_quoted(role)} LOGIN PASSWORD {_literal(password)}")
         await conn.execute(f"ALTER ROLE {_quoted(role)} SET search_path = {_quoted(schema)}")
+        database = await conn.fetchval("SELECT current_database()")
+        if not await conn.fetchval("SELECT has_database_privilege($1, $2, 'CONNECT')", role, database):
+            await conn.execute(f"GRANT CONNECT ON DATABASE {_quoted(database)} TO {_quoted(role)}")
         await conn.execute(f"GRANT USAGE ON SCHEMA {_quoted(schema)} TO {_quoted(role)}")
         for rights in (
             "SELECT, INSERT, UPDATE, DELETE ON TABLES",

@@ -1,8 +1,13 @@
-"""Settings that every service has. A variable of the service's own (`AUTH_DATABASE_URL`) beats the general one."""
+"""Settings that every service has. A variable of the service's own (`AUTH_DATABASE_URL`) beats the general one.
+
+Each may also be a file of its name in /run/secrets, where Docker and Kubernetes mount secrets; a variable beats a file.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -11,6 +16,7 @@ Environment = Literal["development", "production"]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(str.upper)]
 
 _GENERAL = {"database_url", "amqp_url"}
+_SECRETS: Final = Path("/run/secrets")
 
 
 class SettingsInvalid(SystemExit):
@@ -52,7 +58,7 @@ class ServiceSettings(BaseSettings):
     def load(cls) -> Self:
         """Read the environment, or end the process with one clear line per wrong variable."""
         try:
-            return cls()
+            return cls(_secrets_dir=_SECRETS if _SECRETS.is_dir() else None)
         except ValidationError as error:
             lines = [f"  {_variable(item['loc'])}: {item['msg']}" for item in error.errors()]
             raise SettingsInvalid("\n".join([f"{cls.service} can't start, its settings are wrong:", *lines])) from None
@@ -65,6 +71,15 @@ class StoreSettings(ServiceSettings):
     database_pool_size: int = 10
     worker_port: int = 8001
     owner_database_url: SecretStr | None = Field(None, validation_alias="OWNER_DATABASE_URL")
+
+
+def find_setting(*names: str) -> str | None:
+    """Find a setting by the first of its names that is in the environment or among the secrets; for a step of few."""
+    for name in names:
+        file = _SECRETS / name
+        if value := os.environ.get(name) or (file.read_text().strip() if file.is_file() else ""):
+            return value
+    return None
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

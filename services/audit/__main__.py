@@ -63,7 +63,7 @@ def worker() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the schema up to date; needs OWNER_DATABASE_URL."""
-    typer.echo(migrate_step(AuditSettings.load(), MIGRATIONS))
+    typer.echo(migrate_step("audit", MIGRATIONS))
 
 
 @app.command()

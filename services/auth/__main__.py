@@ -21,7 +21,7 @@ from services.auth.context import open_context
 from services.auth.domain.errors import BreakGlassRefused
 from services.auth.domain.keys import StoredKey
 from services.auth.schemas import SeedAccount, SeedFile
-from services.auth.settings import AuthSettings, MigrationSettings, OperatorSettings
+from services.auth.settings import AuthSettings, OperatorSettings
 from services.auth.worker import run as run_worker
 from shared import dead_letters, telemetry, web
 from shared.errors import Failure
@@ -62,7 +62,7 @@ def worker() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the schema up to date; needs OWNER_DATABASE_URL."""
-    typer.echo(migrate_step(MigrationSettings.load(), MIGRATIONS))
+    typer.echo(migrate_step("auth", MIGRATIONS))
 
 
 @app.command()

@@ -16,17 +16,12 @@ DEVELOPMENT_KEYS: Final = "cGFydG5lci1odWIgZGV2ZWxvcG1lbnQgb25seSBrZXk="
 _LEAST_DISTINCT_BYTES: Final = 20
 
 
-class MigrationSettings(StoreSettings):
-    """What the migrate step reads: the database alone."""
+class OperatorSettings(StoreSettings):
+    """What operator commands read: they work with the database and the secret keys alone."""
 
     service: ClassVar[str] = "auth"
 
     amqp_url: SecretStr = SecretStr("amqp://127.0.0.1")
-
-
-class OperatorSettings(MigrationSettings):
-    """What operator commands read: they work with the database and the secret keys alone."""
-
     secret_keys: SecretStr = SecretStr(DEVELOPMENT_KEYS)
     reset_delivery: Literal["log", "smtp"] = "log"
     smtp_url: SecretStr | None = None

@@ -44,7 +44,7 @@ def worker() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the schema up to date; needs OWNER_DATABASE_URL."""
-    typer.echo(migrate_step(InvitationsSettings.load(), MIGRATIONS))
+    typer.echo(migrate_step("invitations", MIGRATIONS))
 
 
 @app.command("report-address")

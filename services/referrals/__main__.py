@@ -65,7 +65,7 @@ def worker() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the schema up to date; needs OWNER_DATABASE_URL."""
-    typer.echo(migrate_step(ReferralsSettings.load(), MIGRATIONS))
+    typer.echo(migrate_step("referrals", MIGRATIONS))
 
 
 @app.command("sign-in")

@@ -12,6 +12,7 @@ import typer
 from shared.bus.connection import BROKER_ERRORS, in_words
 from shared.bus.declare import declare as declare_topology
 from shared.permissions import OWNER, SERVICES, User, definitions
+from shared.settings import find_setting
 from shared.topology import topology
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The topology of the broker.")
@@ -20,7 +21,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="The topology
 @app.command()
 def declare() -> None:
     """Make every exchange, queue and binding in the broker at AMQP_URL; safe to run again."""
-    url = os.environ.get("AMQP_URL")
+    url = find_setting("AMQP_URL")
     if not url:
         sys.exit("Set AMQP_URL to a broker user who may declare.")
     try:

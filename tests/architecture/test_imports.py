@@ -12,7 +12,7 @@ import pytest
 
 from tests.architecture.tree import ROOT
 
-FOLDERS = ("services", "shared", "sandbox", "local", "tests", "benchmarks")
+FOLDERS = ("services", "shared", "sandbox", "deploy", "local", "tests", "benchmarks")
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 
 BREACHES = [

@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from local.lock import SERVICES, selections, stale
+from local.lock import IMAGES, selections, stale
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "requirements").glob("*.txt"))
@@ -42,9 +42,9 @@ def test_files_name_packages_with_hashes_and_no_address_or_folder() -> None:
 
 def test_a_service_gets_its_own_dependencies_and_no_others() -> None:
     assert "msal" in pins("referrals")
-    assert not any("msal" in pins(name) for name in SERVICES if name != "referrals")
+    assert not any("msal" in pins(name) for name in IMAGES if name != "referrals")
     assert "asyncpg" not in pins("gateway")
-    assert "pytest" not in {package for name in SERVICES for package in pins(name)}
+    assert "pytest" not in {package for name in IMAGES for package in pins(name)}
 
 
 def test_one_package_has_one_version_everywhere() -> None:

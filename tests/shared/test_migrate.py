@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from local.infrastructure import Servers
-from shared.migrate import MigrationRefused, migrate
+from shared.migrate import MigrationRefused, migrate, migrate_step
 
 SHARED = ["shared/0001_create_outbox_and_inbox"]
 
@@ -30,8 +30,13 @@ class Target:
         address = f"{self.role}:p%27%40ss@{parts.netloc.rpartition('@')[2]}"
         self.service_url = urlunsplit(parts._replace(netloc=address, path=f"/{self.name}"))
 
-    async def fetch(self, sql: str, *, as_service: bool = False) -> list[asyncpg.Record]:
-        conn = await asyncpg.connect(self.service_url if as_service else self.owner_url)
+    async def fetch(
+        self, sql: str, *, as_service: bool = False, as_administrator: bool = False
+    ) -> list[asyncpg.Record]:
+        administrator = urlunsplit(urlsplit(self.administration_url)._replace(path=f"/{self.name}"))
+        conn = await asyncpg.connect(
+            administrator if as_administrator else self.service_url if as_service else self.owner_url
+        )
         try:
             return await conn.fetch(sql)
         finally:
@@ -176,3 +181,36 @@ async def test_two_services_in_one_database_can_not_see_each_others_tables(targe
     finally:
         await target.fetch(f"DROP OWNED BY {other_role}")
         await target.fetch(f"DROP ROLE {other_role}")
+
+
+async def test_the_owner_need_not_be_a_superuser_and_lets_the_services_role_in(target: Target, folder: Path) -> None:
+    """As a deployment has it: everybody is shut out of the database, and the owner makes roles and nothing more."""
+    owner = f"{target.role}_owner"
+    await target.administer(f"CREATE ROLE {owner} LOGIN CREATEROLE PASSWORD 'owner'")
+    await target.administer(f"ALTER DATABASE {target.name} OWNER TO {owner}")
+    await target.administer(f"REVOKE ALL ON DATABASE {target.name} FROM PUBLIC")
+    parts = urlsplit(target.owner_url)
+    target.owner_url = urlunsplit(parts._replace(netloc=f"{owner}:owner@{parts.netloc.rpartition('@')[2]}"))
+    try:
+        await run(target, folder)
+        assert await run(target, folder) == []
+        await target.fetch("INSERT INTO parcels VALUES (1)", as_service=True)
+        for forbidden in ("CREATE TABLE mine (id int)", "CREATE SCHEMA mine", "CREATE TEMP TABLE mine (id int)"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await target.fetch(forbidden, as_service=True)
+    finally:
+        await target.administer(f"ALTER DATABASE {target.name} OWNER TO CURRENT_USER")
+        await target.fetch(f"REASSIGN OWNED BY {owner} TO CURRENT_USER", as_administrator=True)
+        for role in (target.role, owner):
+            await target.fetch(f"DROP OWNED BY {role}", as_administrator=True)
+            await target.administer(f"DROP ROLE {role}")
+
+
+def test_the_step_needs_two_addresses_and_no_other_setting(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    for name in ("OWNER_DATABASE_URL", "DATABASE_URL", "POSTOFFICE_DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SystemExit, match="OWNER_DATABASE_URL"):
+        migrate_step("postoffice", folder)
+    monkeypatch.setenv("OWNER_DATABASE_URL", "postgresql://owner@127.0.0.1/hub")
+    with pytest.raises(SystemExit, match=r"POSTOFFICE_DATABASE_URL \(or DATABASE_URL\)"):
+        migrate_step("postoffice", folder)

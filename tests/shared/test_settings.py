@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import pytest
 from pydantic import Field, SecretStr
 
-from shared.settings import ServiceSettings, SettingsInvalid, StoreSettings
+from shared.settings import ServiceSettings, SettingsInvalid, StoreSettings, find_setting
 
 
 class PostOfficeSettings(StoreSettings):
@@ -125,3 +126,29 @@ def test_a_setting_can_not_be_changed_while_the_service_runs() -> None:
 def test_the_class_that_every_service_shares_stays_as_it_was() -> None:
     assert ServiceSettings.model_fields["port"].validation_alias is None
     assert StoreSettings.model_fields["database_url"].validation_alias is None
+
+
+@pytest.fixture
+def secrets(environment: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    environment.setattr("shared.settings._SECRETS", tmp_path)
+    return tmp_path
+
+
+def test_a_setting_may_be_a_file_among_the_secrets(environment: pytest.MonkeyPatch, secrets: Path) -> None:
+    environment.delenv("POSTOFFICE_SECRET_KEYS")
+    (secrets / "POSTOFFICE_SECRET_KEYS").write_text("from a file\n")
+    (secrets / "DATABASE_URL").write_text("postgresql://file@127.0.0.1/hub")
+
+    loaded = PostOfficeSettings.load()
+
+    assert loaded.secret_keys.get_secret_value() == "from a file"
+    assert loaded.database_url.get_secret_value() == "postgresql://general@127.0.0.1/hub", "a variable beats a file"
+
+
+def test_a_step_finds_its_few_settings_in_the_same_places(environment: pytest.MonkeyPatch, secrets: Path) -> None:
+    assert find_setting("POSTOFFICE_DATABASE_URL", "DATABASE_URL") == "postgresql://general@127.0.0.1/hub"
+    (secrets / "POSTOFFICE_DATABASE_URL").write_text("postgresql://file@127.0.0.1/hub\n")
+    assert find_setting("POSTOFFICE_DATABASE_URL", "DATABASE_URL") == "postgresql://file@127.0.0.1/hub"
+    assert find_setting("OWNER_DATABASE_URL") is None
+    environment.setenv("OWNER_DATABASE_URL", "")
+    assert find_setting("OWNER_DATABASE_URL") is None, "an empty variable is none"

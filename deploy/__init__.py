@@ -1,0 +1,1 @@
+"""How the system is deployed; a file of Python here runs in the image `setup`, before the services."""

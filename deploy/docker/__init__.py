@@ -1,0 +1,1 @@
+"""What a deployment with Docker Compose needs besides its docker-compose.yml."""
