@@ -19,6 +19,7 @@ from local.stack_file import stack_file
 from local.supervisor import HOME, is_supervised
 from local.tour import journey
 from local.tour.guide import Guide
+from local.tour.system import LocalSystem
 from local.tour.telling import Printer
 
 RUN: Final = HOME / ".run"
@@ -62,7 +63,8 @@ def demo() -> None:
     printer, started = Printer(), time.monotonic()
     outcomes: list[journey.Outcome] = []
     try:
-        guide = Guide(stack.up(run_dir), run_dir, printer)
+        description = stack.up(run_dir)
+        guide = Guide(description, LocalSystem(description, run_dir), printer)
         outcomes = journey.tour(guide)
         guide.close()
     finally:

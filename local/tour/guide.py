@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import httpx
 
 from local.client import Client
-from local.sql import query
+from local.tour.system import System
 from local.tour.telling import Teller, describe_json
 
 OK: Final = httpx.codes.OK
@@ -31,7 +30,7 @@ class Guide:
     """Leads through one running system."""
 
     stack: dict[str, Any]
-    run_dir: Path
+    system: System
     teller: Teller
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     # What later steps look for in the audit log: the request id of each call that did something.
@@ -108,12 +107,12 @@ class Guide:
 
     def log_lines(self, role: str) -> list[str]:
         """Give the messages in a role's log."""
-        lines = Path(self.stack["logs"][role]).read_text(errors="replace").splitlines()
+        lines = self.system.log_of(role).splitlines()
         return [json.loads(line)["message"] if line.startswith("{") else line for line in lines]
 
     def sql(self, service: str, statement: str) -> Any:
-        """Ask the database one figure, as the service's own role, whose search path is its schema."""
-        return query(self.stack["database_urls"][service], statement)[0][0]
+        """Ask the database one figure, with a service's rights and in its schema."""
+        return self.system.sql(service, statement)
 
     def stock(self, state: str) -> dict[str, int]:
         """Count sponsor 6's codes in one state, by tier."""

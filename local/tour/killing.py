@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from typing import Any, Final
 
 from local.environment import STORING
-from local.stack_file import processes
 from local.tour.guide import Guide
 from local.tour.spreadsheets import valid_rows
 from local.tour.uploading import Before, accept_upload, check_effects, follow
@@ -27,16 +25,16 @@ def kill_worker(guide: Guide) -> None:
         return data if data["percent"] in MIDDLE else None
 
     data = guide.wait_for("the middle of the upload", in_the_middle)
-    victim = processes(guide.run_dir)[ROLE]
-    victim.send(signal.SIGKILL)
-    guide.teller.saw(f"kill -9 {victim.pid} ({ROLE}) at {data['percent']} %, {data['processedCount']} of {ROWS}")
-    guide.check_that("the worker is dead", holds=victim.wait(5))
+    victim = guide.system.life_of(ROLE)
+    guide.system.kill(ROLE)
+    guide.teller.saw(f"kill -9 {victim} ({ROLE}) at {data['percent']} %, {data['processedCount']} of {ROWS}")
+    guide.wait_for("the end of the worker", lambda: guide.system.life_of(ROLE) != victim)
 
-    def successor() -> int | None:
-        now = processes(guide.run_dir)[ROLE]
-        return now.pid if now != victim and now.is_alive() else None
+    def successor() -> str | None:
+        now = guide.system.life_of(ROLE)
+        return now if now != victim else None
 
-    guide.teller.saw(f"{ROLE} runs again as process {guide.wait_for('the worker that follows', successor)}")
+    guide.teller.saw(f"{ROLE} runs again as {guide.wait_for('the worker that follows', successor)}")
     follow(guide, job)
     final = guide.call(guide.caller("sponsor"), "GET", job).json()["data"]
     guide.check("how the job ended", [final["status"], final["successCount"]], ["Completed", ROWS])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from local.tour.guide import OK, Guide
 
@@ -50,8 +51,8 @@ def _sign_in(guide: Guide) -> None:
     guide.remember("partner center sign-in", begun)
     code, address = begun.json()["user_code"], begun.json()["verification_uri"]
     guide.teller.saw(f"a person opens {address} and enters {code}")
-    with guide.microsoft() as browser:
-        page = browser.post(address, data={"user_code": code, "decision": "approve"})
+    with guide.microsoft() as browser:  # which may know Microsoft by another name than the services do
+        page = browser.post(urlsplit(address).path, data={"user_code": code, "decision": "approve"})
     guide.check_that("Microsoft took the code", holds="You have signed in" in page.text, instead=page.text)
 
     where = f"/api/referrals/sign-in/{begun.json()['sign_in_id']}"

@@ -16,6 +16,7 @@ from local.stack_file import describe, stack_file
 from local.tour import journey
 from local.tour.guide import Guide, NotAsPromised
 from local.tour.journey import Step
+from local.tour.system import LocalSystem
 from local.tour.telling import Printer, describe_json
 
 
@@ -83,7 +84,7 @@ def test_what_is_shown_holds_no_secret() -> None:
 
 
 def test_a_wait_that_is_in_vain_says_what_was_waited_for() -> None:
-    guide = Guide({}, Path(), Printer())
+    guide = Guide({}, LocalSystem({}, Path()), Printer())
     with pytest.raises(NotAsPromised, match=r"after 0 s there is still no sign of this: a miracle"):
         guide.wait_for("a miracle", lambda: None, seconds=0)
     guide.close()

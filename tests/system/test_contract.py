@@ -24,6 +24,7 @@ from local.tour.guide import Guide
 from local.tour.inviting import OWN, invite_on_behalf
 from local.tour.partner_center import sync_referrals
 from local.tour.spreadsheets import CONTENT_TYPE, make_list, valid_rows
+from local.tour.system import LocalSystem
 from local.tour.telling import Printer
 from tests.system.conftest import People
 
@@ -78,7 +79,7 @@ class Outcome:
 def things(system: dict[str, Any], people: People) -> Iterator[dict[str, list[str | int]]]:
     """Things that are really there, by the name of the path parameter that asks for one."""
     del people  # signed in before anybody else does
-    guide = Guide(system, Path(), Printer())
+    guide = Guide(system, LocalSystem(system, Path()), Printer())
     with closing(guide):
         yield _make_things(guide)
 

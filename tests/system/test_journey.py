@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from local.stack_file import processes
 from local.supervisor import stop_roles
 from local.tour.guide import Guide
 from local.tour.journey import STEPS, Step
+from local.tour.system import LocalSystem
 from local.tour.telling import Printer
 from tests.support.stacks import run_dir
 
@@ -21,7 +23,8 @@ pytestmark = pytest.mark.timeout(300)
 def guide() -> Iterator[Guide]:
     home = run_dir("journey")
     try:
-        leader = Guide(stack.up(home), home, Printer())
+        description = stack.up(home)
+        leader = Guide(description, LocalSystem(description, home), Printer())
         yield leader
         leader.close()
     finally:
@@ -33,20 +36,26 @@ def test_what_the_tour_shows_holds(guide: Guide, step: Step) -> None:
     step.take(guide)
 
 
-def test_each_role_is_a_process_of_its_own(guide: Guide) -> None:
-    running = processes(guide.run_dir)
+@pytest.fixture
+def home() -> Path:
+    return run_dir("journey")
+
+
+def test_each_role_is_a_process_of_its_own(guide: Guide, home: Path) -> None:
+    running = processes(home)
     assert set(running) == set(guide.stack["logs"])
     assert all(process.is_alive() for process in running.values())
     assert len({process.pid for process in running.values()}) == len(running)
 
 
-def test_no_password_of_a_person_is_in_any_log(guide: Guide) -> None:
+def test_no_password_of_a_person_is_in_any_log(guide: Guide, home: Path) -> None:
     passwords = [account["password"] for account in guide.stack["accounts"].values()]
-    logs = {path.name: path.read_text(errors="replace") for path in (guide.run_dir / "logs").iterdir()}
+    logs = {path.name: path.read_text(errors="replace") for path in (home / "logs").iterdir()}
     assert [name for name, text in logs.items() if any(password in text for password in passwords)] == []
 
 
-def test_stopping_ends_every_role(guide: Guide) -> None:
-    running = list(processes(guide.run_dir).values())
-    stop_roles(guide.run_dir)
+@pytest.mark.usefixtures("guide")
+def test_stopping_ends_every_role(home: Path) -> None:
+    running = list(processes(home).values())
+    stop_roles(home)
     assert not any(process.is_alive() for process in running)
