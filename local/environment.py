@@ -102,6 +102,7 @@ class Surroundings:
         return {
             "ENVIRONMENT": "development",
             "LOG_LEVEL": "INFO",
+            "GATEWAY_SECRET_KEYS": self._key("gateway"),
             "JWKS_URL": f"{_url(self.ports.api['auth'])}/.well-known/jwks.json",
             "SANDBOX_MICROSOFT_PORT": str(self.ports.microsoft),
             "SANDBOX_MICROSOFT_DIR": str(self.microsoft_dir),

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from services.gateway.domain.addresses import Networks
 from services.gateway.domain.breaker import Breaker
+from services.gateway.domain.console.texts import Texts
 from services.gateway.domain.limits import TokenBuckets
 from services.gateway.domain.revocations import Revocations
 from services.gateway.domain.routing import AREAS, PUBLIC_TERMS, Limit, Terms
+from services.gateway.own_door import OwnDoor
 from services.gateway.proxy import PoolLimits, Timeouts, Upstream
 from services.gateway.settings import GatewaySettings, split
 from shared.health import Health
 from shared.identity import TokenVerifier, keys_from
+from shared.sealing import Sealer
+
+PAGES = Path(__file__).parent / "pages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,32 @@ class Gateway:
         """Close every connection to the services."""
         for upstream in self.upstreams.values():
             upstream.pool.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """What the pages for people work with: the way into the gateway, the seal of their sessions, their words."""
+
+    settings: GatewaySettings
+    own_door: OwnDoor
+    sealer: Sealer
+    texts: Texts
+
+
+def make_console(settings: GatewaySettings, own_door: OwnDoor) -> Console:
+    """Build the console of a gateway."""
+    return Console(settings, own_door, Sealer(settings.key_bytes), read_texts(settings.time_zone))
+
+
+def read_texts(time_zone: str = "Europe/Istanbul") -> Texts:
+    """Read the console's texts, one file per part of the console; raises ValueError for an area that two files hold."""
+    areas: dict[str, Mapping[str, list[str]]] = {}
+    for path in sorted((PAGES / "texts").glob("*.toml")):
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        if twice := areas.keys() & found.keys():
+            raise ValueError(f"{path.name}: {', '.join(sorted(twice))} stands in another file as well")
+        areas |= found
+    return Texts(areas, ZoneInfo(time_zone))
 
 
 def make_gateway(settings: GatewaySettings, *, verifier: TokenVerifier | None = None) -> Gateway:

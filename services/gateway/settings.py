@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from shared.sealing import parse_keys
 from shared.settings import ServiceSettings
+
+# Public on purpose, and refused in production.
+DEVELOPMENT_KEYS: Final = "cGFydG5lci1odWIgZGV2ZWxvcG1lbnQgY29uc29sZSE="
 
 # Private, link-local and loopback addresses (RFC 1918, RFC 4193, RFC 6890).
 _INSIDE = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,fc00::/7,fe80::/10"
@@ -29,6 +34,12 @@ class GatewaySettings(ServiceSettings):
     callbacks_per_minute: int = Field(60_000, ge=1)
     address_calls_per_minute: int = Field(6_000, ge=1)
     account_calls_per_minute: int = Field(1_200, ge=1)
+
+    # Seal the console's sessions into cookies: the same on every replica, the first seals, all open.
+    secret_keys: SecretStr = SecretStr(DEVELOPMENT_KEYS)
+    # Browsers keep Secure cookies over https and, most of them, over http from this very machine.
+    cookies_secure: bool = True
+    time_zone: str = "Europe/Istanbul"
 
     trusted_proxies: str = ""
     operator_networks: str = _INSIDE
@@ -60,6 +71,38 @@ class GatewaySettings(ServiceSettings):
         if scheme != "http" or not rest.strip("/") or "/" in rest.rstrip("/"):
             raise ValueError("must read http://host:port")
         return url.rstrip("/")
+
+    @field_validator("secret_keys")
+    @classmethod
+    def _keys_are_keys(cls, value: SecretStr) -> SecretStr:
+        parse_keys(value.get_secret_value())
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_time_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError("must be a time zone such as Europe/Istanbul") from None
+        return name
+
+    @model_validator(mode="after")
+    def _sessions_of_production_are_safe(self) -> Self:
+        if self.environment != "production":
+            return self
+        if parse_keys(DEVELOPMENT_KEYS)[0] in self.key_bytes:
+            raise ValueError(
+                "GATEWAY_SECRET_KEYS is the default of development: make your own with `openssl rand -base64 32`"
+            )
+        if not self.cookies_secure:
+            raise ValueError("GATEWAY_COOKIES_SECURE=false sends sessions in the clear, which production must not")
+        return self
+
+    @property
+    def key_bytes(self) -> list[bytes]:
+        """Give the secret keys, the one that seals first."""
+        return parse_keys(self.secret_keys.get_secret_value())
 
     @property
     def service_urls(self) -> dict[str, str]:

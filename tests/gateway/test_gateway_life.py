@@ -59,13 +59,13 @@ async def test_figures_are_for_operators() -> None:
 
 async def test_pages_need_nothing_from_elsewhere() -> None:
     async with running_gateway() as running, running.client() as client:
-        for path in ("/", "/docs"):
+        for path in ("/sign-in", "/docs"):
             page = await client.get(path)
             assert page.headers["content-type"].startswith("text/html")
             assert "default-src 'none'" in page.headers["content-security-policy"]
             assert "http://" not in page.text
             assert "https://" not in page.text
-        assert (await client.get("/docs.js")).headers["content-type"].startswith("text/javascript")
+        assert (await client.get("/static/docs.js")).headers["content-type"].startswith("text/javascript")
 
 
 # --- leaving

@@ -14,8 +14,9 @@ from services.gateway.app.access_log import AccessLog
 from services.gateway.app.door import Door
 from services.gateway.app.server import make_server
 from services.gateway.consumers import follow_revocations, forget_revocations
-from services.gateway.context import Gateway, make_gateway
-from services.gateway.routes import router
+from services.gateway.context import Gateway, make_console, make_gateway
+from services.gateway.own_door import OwnDoor
+from services.gateway.routes import ROUTERS, Addresses
 from services.gateway.settings import GatewaySettings
 from shared.web import RequestThread, add_problem_handlers
 
@@ -33,7 +34,7 @@ def create_app(gateway: Gateway) -> Door:
             asyncio.create_task(forget_revocations(gateway), name="forget revocations"),
         ]
         try:
-            yield {"context": gateway}
+            yield {"context": gateway, "console": console}
         finally:
             for task in tasks:
                 task.cancel()
@@ -42,11 +43,13 @@ def create_app(gateway: Gateway) -> Door:
             access.flush()
 
     pages = FastAPI(title="Partner Hub", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
-    pages.include_router(router)
+    for router in ROUTERS:
+        pages.include_router(router)
     add_problem_handlers(pages)
     pages.add_middleware(RequestThread)
-    paths = frozenset(route.path.encode() for route in router.routes if hasattr(route, "path"))
-    return Door(gateway, pages, paths, access)
+    door = Door(gateway, pages, Addresses(), access)
+    console = make_console(gateway.settings, OwnDoor(door))
+    return door
 
 
 async def serve(settings: GatewaySettings) -> None:

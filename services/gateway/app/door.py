@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Container, MutableMapping
 from typing import Any, Final
 
 from prometheus_client import Histogram
@@ -43,12 +43,12 @@ _PREFLIGHT: Final[tuple[Header, ...]] = (
 
 
 class Door:
-    """Checks each request, sends it on and relays the answer; `pages` answers the gateway's own addresses."""
+    """Checks each request, sends it on and relays the answer; `pages` answers the gateway's own `addresses`."""
 
-    def __init__(self, gateway: Gateway, pages: Application, page_paths: frozenset[bytes], access: AccessLog) -> None:
+    def __init__(self, gateway: Gateway, pages: Application, addresses: Container[bytes], access: AccessLog) -> None:
         self._gateway = gateway
         self._pages = pages
-        self._page_paths = page_paths
+        self._addresses = addresses
         self._access = access
         self._streams: set[Answer] = set()
         self._histograms: dict[tuple[str, str, int], Histogram] = {}
@@ -85,7 +85,7 @@ class Door:
         self._recognise(visit, incoming)
         visit.secret_path = holds_secret(visit.path)
         check_path(visit.path)
-        if visit.path in self._page_paths:
+        if visit.path in self._addresses:
             await self._show_page(visit, incoming, scope, receive)
             return
         route = find_route(visit.path)
@@ -203,7 +203,7 @@ class Door:
 
     async def _show_page(self, visit: Visit, incoming: Incoming, scope: Any, receive: Receive) -> None:
         """Let the framework answer one of the gateway's own addresses."""
-        visit.label = visit.path.decode()
+        visit.label = "page"
         if visit.path in _INSIDE_ONLY and not self._gateway.operators.include(visit.address):
             raise OnlyFromInside
         if visit.path not in _UNLIMITED:
@@ -218,7 +218,13 @@ class Door:
                 await visit.last(message.get("body", b""))
 
         headers = [*incoming.passed, (b"x-request-id", visit.request_id.encode())]
-        await self._pages(scope | {"headers": headers}, receive, relay)
+        # What the page sees of its caller is what a service would see.
+        seen = scope | {"headers": headers, "client": (visit.address, 0), "scheme": visit.scheme.decode()}
+        try:
+            await self._pages(seen, receive, relay)
+        finally:
+            # A page's path may hold an id; the route's own path does not, and there are few of them.
+            visit.label = getattr(seen.get("route"), "path", visit.label)
 
     def _note(self, visit: Visit) -> None:
         """Count the request and write its line."""

@@ -1,15 +1,14 @@
-"""The gateway's own addresses: how it is, what it offers, and a page for people."""
+"""How the gateway is, its figures, and what the interface offers."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 
 from services.gateway.context import Gateway
@@ -18,13 +17,6 @@ from services.gateway.proxy import look_at
 
 _LOOK_SECONDS: Final = 1.0
 _DESCRIBE_SECONDS: Final = 5.0
-_PAGES: Final = Path(__file__).parent / "pages"
-# Everything that these pages need is in them.
-_PAGE_HEADERS: Final = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "cache-control": "no-cache",
-}
 
 CONNECTIONS: Final = Gauge("gateway_service_connections", "Connections to a service", ["service", "state"])
 WAITING: Final = Gauge("gateway_service_waiting", "Requests that wait for a connection to a service", ["service"])
@@ -54,18 +46,23 @@ async def readyz(gateway: CurrentGateway) -> Response:
 
     503 only when nothing can be served: a gateway that goes down with the first of its services takes the others along.
     """
+    body = await report(gateway)
+    return JSONResponse(body, status_code=503 if body["status"] == "not ready" else 200)
+
+
+async def report(gateway: Gateway) -> dict[str, Any]:
+    """Ask each service how it is, all at once."""
     names = list(gateway.upstreams)
     states = dict(zip(names, await asyncio.gather(*(_state(gateway, name) for name in names)), strict=True))
     draining = "draining" in gateway.health.report()
     serving = not draining and any(state["status"] == "ready" for state in states.values())
     well = serving and gateway.health.is_ready and all(state["status"] == "ready" for state in states.values())
-    body = {
+    return {
         "status": "ready" if well else "degraded" if serving else "not ready",
         "parts": gateway.health.report(),
         "upstreams": states,
         "partner_center_enabled": states["referrals"].get("partner_center_enabled"),
     }
-    return JSONResponse(body, status_code=200 if serving else 503)
 
 
 async def _state(gateway: Gateway, name: str) -> dict[str, Any]:
@@ -104,25 +101,3 @@ async def openapi(gateway: CurrentGateway) -> Response:
         if answer is not None and answer[0] == HTTPStatus.OK
     }
     return JSONResponse(merge(documents, missing=[name for name in names if name not in documents]))
-
-
-@router.get("/")
-async def landing() -> Response:
-    """Say what this is and where to go."""
-    return _page("index.html")
-
-
-@router.get("/docs")
-async def docs() -> Response:
-    """Show the interface, and let people try it."""
-    return _page("docs.html")
-
-
-@router.get("/docs.js")
-async def docs_script() -> Response:
-    """Give the script of the docs page."""
-    return Response((_PAGES / "docs.js").read_bytes(), media_type="text/javascript", headers=_PAGE_HEADERS)
-
-
-def _page(name: str) -> Response:
-    return HTMLResponse((_PAGES / name).read_bytes(), headers=_PAGE_HEADERS)
