@@ -97,12 +97,17 @@ def keys_from(url: str) -> KeySource:
 
 
 class TokenVerifier:
-    """Checks access tokens; a token that was found good is remembered by its SHA-256 until it expires."""
+    """Checks access tokens; one that was found good is remembered by its SHA-256 until it expires or its key is gone.
 
-    def __init__(self, keys: KeySource, *, issuer: str, audience: str) -> None:
+    `renew_seconds`: how old the keys may be before they are looked at again, and so how long a key that was disabled
+    is trusted at most.
+    """
+
+    def __init__(self, keys: KeySource, *, issuer: str, audience: str, renew_seconds: float = _RENEW_SECONDS) -> None:
         self._fetch = keys
         self._issuer = issuer
         self._audience = audience
+        self._renew_seconds = renew_seconds
         self._keys: dict[str, Any] = {}
         self._fetched_at = -_REFETCH_SECONDS
         self._failed_at = -_FAILED_SECONDS
@@ -111,6 +116,8 @@ class TokenVerifier:
 
     async def verify(self, token: str) -> Principal:
         """Give the person behind a token; raises TokenInvalid, or Unavailable while there are no keys."""
+        if self._keys and time.monotonic() - self._fetched_at > self._renew_seconds:
+            await self._renew()
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         known = self._good.get(digest)
         if known is not None:
@@ -164,8 +171,6 @@ class TokenVerifier:
     async def _key(self, key_id: str) -> Any:
         if key_id not in self._keys:
             await self._refetch(key_id)
-        elif time.monotonic() - self._fetched_at > _RENEW_SECONDS:
-            await self._renew()
         try:
             return self._keys[key_id]
         except KeyError:
@@ -190,11 +195,13 @@ class TokenVerifier:
 
     async def _take_keys(self) -> None:
         try:
-            self._keys = _signature_keys(await self._fetch())
+            keys = _signature_keys(await self._fetch())
         except Unavailable:
             self._failed_at = time.monotonic()
             raise
-        self._fetched_at = time.monotonic()
+        if not self._keys.keys() <= keys.keys():
+            self._good.clear()  # what a key signed that is trusted no longer must not live on as a memory
+        self._keys, self._fetched_at = keys, time.monotonic()
 
 
 def _signature_keys(document: Mapping[str, Any]) -> dict[str, Any]:

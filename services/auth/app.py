@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 
@@ -14,6 +14,8 @@ from services.auth.routes import ROUTERS
 from services.auth.settings import AuthSettings
 from shared.identity import KeySource, TokenVerifier
 from shared.web import create_app as create_service_app
+
+_RENEW_KEYS_SECONDS: Final = 1.0
 
 
 def create_app(settings: AuthSettings, context: Context | None = None) -> FastAPI:
@@ -27,8 +29,11 @@ def create_app(settings: AuthSettings, context: Context | None = None) -> FastAP
         finally:
             await held.close()
 
-    # Auth checks tokens as everybody does, with the keys it would publish; it only need not ask itself over HTTP.
-    verifier = TokenVerifier(own_keys(held), issuer=held.rules.issuer, audience=held.rules.audience)
+    # Auth checks tokens as everybody does, with the keys it would publish; it need not ask itself over HTTP, so it can
+    # look every second.
+    verifier = TokenVerifier(
+        own_keys(held), issuer=held.rules.issuer, audience=held.rules.audience, renew_seconds=_RENEW_KEYS_SECONDS
+    )
     return create_service_app(
         settings, title="Partner Hub: auth", routers=ROUTERS, open_context=open_context, verifier=verifier
     )
