@@ -18,6 +18,7 @@ from services.auth.app import create_app
 from services.auth.commands import accounts, keys
 from services.auth.commands.emergency import Emergency, break_glass
 from services.auth.context import open_context
+from services.auth.domain.accounts import Grants, Seed, known_roles
 from services.auth.domain.errors import BreakGlassRefused
 from services.auth.domain.keys import StoredKey
 from services.auth.schemas import SeedAccount, SeedFile
@@ -147,22 +148,14 @@ async def _seed(settings: OperatorSettings, wanted: list[SeedAccount]) -> None:
         hashes = [await context.hasher.hash(account.password.get_secret_value()) for account in wanted]
         async with context.database.transaction() as conn:
             for account, password_hash in zip(wanted, hashes, strict=True):
-                await accounts.seed_account(
-                    conn, _seed_of(account, password_hash), actor=_OPERATOR, now=context.clock()
-                )
+                seed = _seed_of(account, password_hash)
+                await accounts.seed_account(conn, seed, actor=_OPERATOR, now=context.clock())
 
 
-def _seed_of(account: SeedAccount, password_hash: str) -> accounts.Seed:
-    grants = account.on_behalf_of
-    return accounts.Seed(
-        id=account.id,
-        email=account.email,
-        full_name=account.full_name,
-        roles=account.roles,
-        is_active=account.is_active,
-        password_hash=password_hash,
-        on_behalf_of="all" if grants == "all" else frozenset(grants),
-    )
+def _seed_of(account: SeedAccount, password_hash: str) -> Seed:
+    grants: Grants = "all" if account.on_behalf_of == "all" else frozenset(account.on_behalf_of)
+    roles = known_roles(account.roles)
+    return Seed(account.id, account.email, account.full_name, roles, account.is_active, password_hash, grants)
 
 
 async def _republish(settings: OperatorSettings) -> int:

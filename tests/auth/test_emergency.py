@@ -25,6 +25,7 @@ from shared.identity import TokenInvalid, TokenVerifier
 from shared.sealing import Sealer
 from tests.auth.conftest import OTHER_PASSWORD, PASSWORD, Auth
 from tests.auth.test_settings import run
+from tests.support.eventually import eventually
 
 ADMIN, BOSS = "admin@example.com", "boss@example.com"
 OPERATOR = Actor(kind="operator")
@@ -106,6 +107,22 @@ async def test_the_role_ends_after_a_day_whether_or_not_the_worker_runs(auth: Au
     assert (await auth.login(BOSS, OTHER_PASSWORD)).status_code == 401
 
 
+async def test_no_token_of_the_temporary_admin_outlives_the_role(auth: Auth) -> None:
+    """Other services go by the token alone, also while nothing tells them that the day is over."""
+    await boss_token(auth, await broken(auth))
+    await auth.execute("UPDATE adminuser SET admin_until = now() + interval '100 seconds'")
+    assert 90 < (await auth.signed_in(BOSS, OTHER_PASSWORD))["expires_in"] <= 100
+
+
+async def test_a_device_that_is_signed_in_somewhere_does_not_become_an_admins(auth: Auth) -> None:
+    await auth.add(BOSS, "Sponsor")
+    elsewhere = await auth.signed_in(BOSS)
+    await broken(auth)
+    assert (await auth.call("GET", "/me", token=elsewhere["access_token"])).status_code == 401
+    refused = await auth.post("/refresh", {"refresh_token": elsewhere["refresh_token"]})
+    assert refused.json()["code"] == "REFRESH_TOKEN_INVALID"
+
+
 async def test_who_was_somebody_before_stays_that_after_the_day(auth: Auth) -> None:
     account_id = await auth.add(BOSS, "Sponsor")
     await boss_token(auth, await broken(auth))
@@ -180,13 +197,19 @@ async def test_the_old_key_ends_only_when_nothing_it_signed_can_live(auth: Auth)
 
 async def test_a_disabled_key_is_not_trusted_any_more(auth: Auth) -> None:
     await auth.add(ADMIN, "Admin")
-    reset = await auth.reset_token(ADMIN)
+    reset, access = await auth.reset_token(ADMIN), await auth.token_of(ADMIN)
+    assert (await auth.call("GET", "/me", token=access)).status_code == 200
     kid = (await auth.client.get("/.well-known/jwks.json")).json()["keys"][0]["kid"]
     async with auth.context.database.transaction() as conn:
         await disable_key(conn, auth.context.sealer, kid, actor=OPERATOR, now=auth.clock())
     assert kid not in (await auth.client.get("/.well-known/jwks.json")).text
     refused = await auth.post("/reset-password", {"token": reset, "new_password": OTHER_PASSWORD})
     assert refused.json()["code"] == "RESET_TOKEN_INVALID"
+
+    async def is_refused() -> bool:
+        return (await auth.call("GET", "/me", token=access)).status_code == 401
+
+    await eventually(is_refused, within=5, what="the end of an access token that was good before")
     assert (await auth.login(ADMIN)).status_code == 200, "a new key is made at once"
     with pytest.raises(KeyNotFound):
         async with auth.context.database.transaction() as conn:

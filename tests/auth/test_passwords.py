@@ -120,6 +120,17 @@ async def test_other_ways_to_change_an_account_kill_the_reset_token(auth: Auth) 
     assert outcome(await auth.post("/reset-password", {"token": by_activating, "new_password": PASSWORD}))[0] == 400
 
 
+async def test_a_new_name_or_role_leaves_the_token_on_its_way_alone(auth: Auth) -> None:
+    """An admin who mends a name just after making the account must not strand its owner."""
+    await auth.add("chief@example.com", "Admin")
+    account_id = await auth.add(SPONSOR, "Sponsor", password=None)
+    token = await auth.reset_token(SPONSOR)
+    change = {"full_name": "Deniz Gül", "roles": ["Sponsor", "Player"]}
+    chief = await auth.token_of("chief@example.com")
+    assert (await auth.call("PATCH", f"/users/{account_id}", change, chief)).status_code == 200
+    assert (await auth.post("/reset-password", {"token": token, "new_password": OTHER_PASSWORD})).status_code == 200
+
+
 async def test_at_most_five_letters_go_to_one_address_and_the_answer_does_not_show_it(auth: Auth) -> None:
     await auth.add(ADMIN, "Admin")
     for email in (ADMIN, "nobody@example.com"):

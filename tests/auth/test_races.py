@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,9 +13,10 @@ import httpx
 import pytest
 
 from services.auth import routes
-from services.auth.commands.accounts import UserChange, change_user
-from services.auth.domain.errors import LastAdmin
+from services.auth.commands import accounts
+from services.auth.domain.errors import LastAdmin, SessionEnded
 from services.auth.domain.hashing import HashCost, PasswordHasher
+from shared.db import Connection
 from shared.identity import Principal
 from tests.auth.conftest import OTHER_PASSWORD, PASSWORD, Auth
 
@@ -130,19 +132,53 @@ async def test_a_sign_in_whose_hash_was_computed_before_the_reset_ends_after_it_
 async def test_two_admins_who_demote_each_other_leave_one(auth: Auth) -> None:
     """Held open: the second decides only after the first has committed."""
     first, second = [await auth.add(f"admin{number}@example.com", "Admin") for number in range(2)]
-    demotion = UserChange(roles=["Auditor"])
-
-    async def demote_first() -> None:
-        async with auth.context.database.transaction() as conn:
-            await change_user(conn, a_principal(second), first, demotion, now=auth.clock())
-
     async with auth.context.database.transaction() as conn:
-        await change_user(conn, a_principal(first), second, demotion, now=auth.clock())
-        other = asyncio.create_task(demote_first())
+        await demote(auth, conn, first, second)
+        other = asyncio.create_task(in_a_transaction(auth, second, first))
         await asyncio.sleep(0.3)
     with pytest.raises(LastAdmin):
         await other
     assert (await auth.row(first))["roles"] == ["Admin"]
+
+
+async def test_an_admin_who_was_disabled_a_moment_ago_changes_nobody_any_more(auth: Auth) -> None:
+    """The same with a third admin, who keeps the last-admin rule out of it."""
+    first, second, _ = [await auth.add(f"admin{number}@example.com", "Admin") for number in range(3)]
+    async with auth.context.database.transaction() as conn:
+        await demote(auth, conn, first, second)
+        other = asyncio.create_task(in_a_transaction(auth, second, first))
+        await asyncio.sleep(0.3)
+    with pytest.raises(SessionEnded):
+        await other
+    assert (await auth.row(first))["roles"] == ["Admin"]
+
+
+async def test_neither_makes_users_nor_gives_grants_nor_confirms_nor_ends_sessions(auth: Auth) -> None:
+    """Whoever was let in at the door and lost the role before the command ran."""
+    gone = await auth.add("gone@example.com", "Admin", acts_for_all=True, is_active=False)
+    other = await auth.add(ADMIN, "Admin", acts_for_all=True)
+    caller, now = a_principal(gone), auth.clock()
+    attempts: list[Callable[[Connection], Awaitable[object]]] = [
+        lambda conn: accounts.create_user(conn, caller, email="x@example.com", full_name="X", roles=[], now=now),
+        lambda conn: accounts.change_grants(conn, caller, other, frozenset(), now=now),
+        lambda conn: accounts.confirm_admin(conn, caller, other, now=now),
+        lambda conn: accounts.end_user_sessions(conn, caller, other, now=now),
+    ]
+    for attempt in attempts:
+        with pytest.raises(SessionEnded):
+            async with auth.context.database.transaction() as conn:
+                await attempt(conn)
+
+
+async def demote(auth: Auth, conn: Connection, by: int, whom: int) -> None:
+    await accounts.change_user(
+        conn, a_principal(by), whom, full_name=None, roles=["Auditor"], is_active=None, now=auth.clock()
+    )
+
+
+async def in_a_transaction(auth: Auth, by: int, whom: int) -> None:
+    async with auth.context.database.transaction() as conn:
+        await demote(auth, conn, by, whom)
 
 
 def a_principal(account_id: int) -> Principal:

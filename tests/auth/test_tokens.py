@@ -251,6 +251,7 @@ async def test_forged_bearer_tokens_are_refused(auth: Auth) -> None:
 async def test_tokens_of_a_key_signed_with_the_wrong_claims_are_refused(auth: Auth) -> None:
     """The service's own key is in the test's hands here: only the claims differ from a good token."""
     await auth.add("admin@example.com", "Admin")
+    other = await auth.add("other@example.com", "Admin")
     good = await auth.token_of("admin@example.com")
     async with auth.context.database.connection() as conn:
         row = await conn.fetchrow("SELECT kid, sealed_private FROM signing_keys")
@@ -267,6 +268,7 @@ async def test_tokens_of_a_key_signed_with_the_wrong_claims_are_refused(auth: Au
         ({}, {"iat": int(time.time()) + 3600}),
         ({}, {"sid": "not-a-session"}),
         ({}, {"sid": str(uuid4())}),
+        ({}, {"sub": str(other)}),
         *(({}, {claim: ...}) for claim in ("iss", "aud", "sub", "exp", "iat", "jti", "sid", "roles")),
     ]
     for header, change in wrong:

@@ -138,6 +138,18 @@ async def test_losing_a_role_or_being_disabled_ends_the_sessions_at_once(auth: A
     assert (await auth.call("PATCH", f"/users/{account_id}", contradiction, chief)).status_code == 422
 
 
+async def test_waking_an_account_wakes_no_session_of_before(auth: Auth) -> None:
+    """Somebody put the account to sleep by hand in the database, which ends no session."""
+    await auth.add(ADMIN, "Admin")
+    account_id = await auth.add(SPONSOR, "Sponsor")
+    tokens = await auth.signed_in(SPONSOR)
+    await auth.execute("UPDATE adminuser SET is_active = false WHERE id = $1", account_id)
+    woken = await auth.call("PATCH", f"/users/{account_id}", {"is_active": True}, await auth.token_of(ADMIN))
+    assert woken.status_code == 200
+    assert (await auth.call("GET", "/me", token=tokens["access_token"])).status_code == 401
+    assert (await auth.post("/refresh", {"refresh_token": tokens["refresh_token"]})).status_code == 401
+
+
 async def test_the_last_admin_stays_one(auth: Auth) -> None:
     admin_id = await auth.add(ADMIN, "Admin")
     await auth.add("waiting@example.com", "Admin", password=None)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 
 from services.auth.commands.evidence import note, tell_changed, tell_registered
 from services.auth.commands.tokens import end_all_sessions
-from services.auth.domain.accounts import ADMIN, Account, Grants, known_roles, normal_email
+from services.auth.domain.accounts import ADMIN, Account, Grants, Seed, known_roles
 from services.auth.domain.errors import (
     ConfirmationBySelf,
     EmailTaken,
@@ -16,9 +15,9 @@ from services.auth.domain.errors import (
     LastAdmin,
     NotAnAdmin,
     NothingToConfirm,
+    SessionEnded,
 )
 from services.auth.store import accounts as store
-from services.auth.store import emergency
 from shared import outbox
 from shared.db import Connection
 from shared.errors import Failure, FieldError, Invalid
@@ -27,43 +26,14 @@ from shared.events.audit import Actor
 from shared.identity import Principal
 
 
-@dataclass(frozen=True, slots=True)
-class NewUser:
-    """A person who is to have an account."""
-
-    email: str
-    full_name: str
-    roles: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class UserChange:
-    """What is to be different; None leaves a thing as it is."""
-
-    full_name: str | None = None
-    roles: list[str] | None = None
-    is_active: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Seed:
-    """An account of the demo, with its password already hashed."""
-
-    id: int
-    email: str
-    full_name: str
-    roles: list[str]
-    is_active: bool
-    password_hash: str
-    on_behalf_of: Grants
-
-
-async def create_user(conn: Connection, caller: Principal, new: NewUser, *, now: datetime) -> Account:
+async def create_user(
+    conn: Connection, caller: Principal, *, email: str, full_name: str, roles: list[str], now: datetime
+) -> Account:
     """Make an account; its owner gets a token to set the first password, which nobody else ever knows."""
-    email, roles = normal_email(new.email), known_roles(new.roles)
+    _still_admin(caller, [await store.lock_account(conn, caller.id)], now)
     if await store.find_account_by_email(conn, email):
         raise EmailTaken
-    account = await store.insert_account(conn, email=email, full_name=new.full_name, roles=roles, now=now)
+    account = await store.insert_account(conn, email=email, full_name=full_name, roles=known_roles(roles), now=now)
     await tell_registered(conn, account)
     await outbox.add(conn, PasswordResetRequested(email=email, requested_at=now, purpose="first"))
     await note(
@@ -73,36 +43,45 @@ async def create_user(conn: Connection, caller: Principal, new: NewUser, *, now:
         about=account,
         severity="notice",
         email=email,
-        details={"roles": sorted(roles)},
+        details={"roles": sorted(account.roles)},
     )
     return account
 
 
 async def change_user(
-    conn: Connection, caller: Principal, account_id: int, change: UserChange, *, now: datetime
+    conn: Connection,
+    caller: Principal,
+    account_id: int,
+    *,
+    full_name: str | None,
+    roles: list[str] | None,
+    is_active: bool | None,
+    now: datetime,
 ) -> Account:
-    """Change name, roles or state; who loses a role or is disabled loses their sessions with it."""
+    """Change name, roles or state, None leaving each as it is; who loses a role or is disabled loses their sessions."""
     before, admins = await store.lock_account_and_admins(conn, account_id)
-    roles = before.roles if change.roles is None else known_roles(change.roles)
-    is_active = before.is_enabled if change.is_active is None else change.is_active
-    stays_admin = is_active and ADMIN in roles
+    wanted = before.roles if roles is None else known_roles(roles)
+    enabled = before.is_enabled if is_active is None else is_active
+    stays_admin = enabled and ADMIN in wanted
     if before.is_lasting_admin() and not stays_admin and not _others(admins, before):
         raise LastAdmin
+    _still_admin(caller, admins, now)
     account = await store.save_profile(
-        conn, before, full_name=change.full_name or before.full_name, roles=roles, is_active=is_active, now=now
+        conn, account_id, full_name=full_name or before.full_name, roles=wanted, is_active=enabled, now=now
     )
-    if not is_active or before.roles - roles:
-        await end_all_sessions(conn, account.id, reason="disabled" if not is_active else "roles changed", now=now)
+    # On waking, too: an account that was put to sleep by hand in the database may have left sessions behind.
+    if enabled != before.is_enabled or before.roles - wanted:
+        await end_all_sessions(conn, account_id, reason="roles changed" if enabled else "disabled", now=now)
     await tell_changed(conn, account)
     await note(
         conn,
-        "user.disabled" if before.is_enabled and not is_active else "user.changed",
+        "user.disabled" if before.is_enabled and not enabled else "user.changed",
         actor=caller,
         about=account,
         severity="notice",
         details={
-            "roles": {"from": sorted(before.roles), "to": sorted(roles)},
-            "active": {"from": before.is_enabled, "to": is_active},
+            "roles": {"from": sorted(before.roles), "to": sorted(wanted)},
+            "active": {"from": before.is_enabled, "to": enabled},
         },
     )
     return account
@@ -112,18 +91,18 @@ async def change_grants(
     conn: Connection, caller: Principal, account_id: int, grants: Grants, *, now: datetime
 ) -> Account | Failure:
     """Say for which sponsors an admin may act; a refusal is returned, for its evidence must be committed."""
-    if (await store.get_account(conn, caller.id)).grants_at(now) != "all":
+    account, admins = await store.lock_account_and_admins(conn, account_id)
+    if _still_admin(caller, admins, now).on_behalf_of != "all":
         await note(
             conn,
             "grants.changed",
             actor=caller,
-            about=account_id,
+            about=account,
             outcome="denied",
             reason="may not act for all sponsors",
             severity="warning",
         )
         return GrantsNotYours()
-    account = await store.lock_account(conn, account_id)
     if ADMIN not in account.roles_at(now):
         raise NotAnAdmin
     if grants != "all" and (unknown := await store.list_unknown_sponsors(conn, sorted(grants))):
@@ -144,15 +123,15 @@ async def change_grants(
 
 async def confirm_admin(conn: Connection, caller: Principal, account_id: int, *, now: datetime) -> Account:
     """Let a temporary admin's role last; a second admin whose own role lasts says so."""
-    account = await store.lock_account(conn, account_id)
+    account, admins = await store.lock_account_and_admins(conn, account_id)
+    confirming = _still_admin(caller, admins, now)
     if ADMIN not in account.roles_at(now):
         raise NotAnAdmin
     if account.admin_until is None:
         raise NothingToConfirm
-    if caller.id == account.id or not (await store.get_account(conn, caller.id)).is_lasting_admin():
+    if caller.id == account.id or not confirming.is_lasting_admin():
         raise ConfirmationBySelf
-    await emergency.save_confirmed(conn, account.id, now)
-    confirmed = await store.get_account(conn, account.id)
+    confirmed = await store.save_confirmed_admin(conn, account_id, now)
     await tell_changed(conn, confirmed)
     await note(conn, "break_glass.confirmed", actor=caller, about=account, severity="warning")
     return confirmed
@@ -160,29 +139,19 @@ async def confirm_admin(conn: Connection, caller: Principal, account_id: int, *,
 
 async def end_user_sessions(conn: Connection, caller: Principal, account_id: int, *, now: datetime) -> Account:
     """End every session of somebody else."""
-    account = await store.lock_account(conn, account_id)
+    account, admins = await store.lock_account_and_admins(conn, account_id)
+    _still_admin(caller, admins, now)
     ended = await end_all_sessions(conn, account.id, reason="ended by an admin", now=now)
     await note(conn, "sessions.ended", actor=caller, about=account, severity="notice", details={"sessions": ended})
     return account
 
 
-async def seed_account(conn: Connection, seed: Seed, *, actor: Actor, now: datetime) -> Account:
+async def seed_account(conn: Connection, seed: Seed, *, actor: Actor, now: datetime) -> None:
     """Add or overwrite an account of the demo."""
-    account = await store.save_seed(
-        conn,
-        account_id=seed.id,
-        email=normal_email(seed.email),
-        full_name=seed.full_name,
-        roles=known_roles(seed.roles),
-        is_active=seed.is_active,
-        password_hash=seed.password_hash,
-        on_behalf_of=seed.on_behalf_of,
-        now=now,
-    )
+    account = await store.save_seed(conn, seed, now)
     await end_all_sessions(conn, account.id, reason="seeded", now=now)
     await tell_registered(conn, account)
     await note(conn, "user.created", actor=actor, about=account, details={"roles": sorted(account.roles), "seed": True})
-    return account
 
 
 async def republish_users(conn: Connection, *, after: int, limit: int) -> list[int]:
@@ -192,6 +161,14 @@ async def republish_users(conn: Connection, *, after: int, limit: int) -> list[i
         # Locked, so that the state told and its place among later changes fit together.
         await tell_registered(conn, await store.lock_account(conn, account.id))
     return [account.id for account in page]
+
+
+def _still_admin(caller: Principal, admins: Iterable[Account], now: datetime) -> Account:
+    """Give the locked account of who asks; another admin may have disabled or demoted them since they were let in."""
+    for admin in admins:
+        if admin.id == caller.id and admin.is_enabled and ADMIN in admin.roles_at(now):
+            return admin
+    raise SessionEnded
 
 
 def _others(admins: Iterable[Account], account: Account) -> list[Account]:

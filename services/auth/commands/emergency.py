@@ -11,7 +11,7 @@ from services.auth.commands.tokens import end_all_sessions
 from services.auth.domain.accounts import ADMIN, normal_email
 from services.auth.domain.errors import BreakGlassRefused
 from services.auth.domain.rules import BREAK_GLASS_LASTS, Rules
-from services.auth.store import accounts, credentials, emergency
+from services.auth.store import accounts, credentials
 from shared.db import Connection
 from shared.errors import Failure
 from shared.events.audit import Actor
@@ -34,10 +34,9 @@ class Emergency:
 
 
 async def break_glass(
-    conn: Connection, sealer: Sealer, rules: Rules, emergency_case: Emergency, *, now: datetime
+    conn: Connection, sealer: Sealer, rules: Rules, case: Emergency, *, now: datetime
 ) -> str | Failure:
     """Make or wake an admin whose role ends by itself; gives the token with which they set their password, once."""
-    case = emergency_case
     admins = await accounts.list_admins(conn)
     evidence = {"os_user": case.os_user, "host": case.host, "forced": case.force}
     if any(admin.is_lasting_admin() for admin in admins) and not case.force:
@@ -57,7 +56,7 @@ async def break_glass(
         conn, email=email, full_name=_FULL_NAME, roles=frozenset(), now=now
     )
     account = await accounts.lock_account(conn, account.id)
-    await emergency.save_temporary_admin(
+    woken = await accounts.save_temporary_admin(
         conn,
         account.id,
         until=now + BREAK_GLASS_LASTS,
@@ -65,10 +64,11 @@ async def break_glass(
         acts_for_all=not any(admin.is_enabled and admin.on_behalf_of == "all" for admin in admins),
         now=now,
     )
+    # The power is for who holds the token that is printed now, not for a device that is signed in somewhere.
+    await end_all_sessions(conn, account.id, reason="break-glass", now=now)
     if case.drop_second_factor:
         await credentials.delete_second_factor(conn, account.id, now)
-    token = await issue_reset_token(conn, sealer, rules, account, "reset", requested_at=now, now=now)
-    woken = await accounts.get_account(conn, account.id)
+    token = await issue_reset_token(conn, sealer, rules, woken, "reset", requested_at=now, now=now)
     await (tell_changed if known else tell_registered)(conn, woken)
     await note(
         conn,
@@ -85,18 +85,17 @@ async def break_glass(
 
 async def end_temporary_admins(conn: Connection, *, now: datetime) -> int:
     """Take the admin role from those whose day is over; gives how many."""
-    expired = await emergency.lock_expired_admins(conn, now)
-    for account_id, disable in expired:
-        account = await accounts.get_account(conn, account_id)
+    expired = await accounts.lock_expired_admins(conn, now)
+    for account in expired:
         ended = await accounts.save_profile(
             conn,
-            account,
+            account.id,
             full_name=account.full_name,
             roles=account.roles - {ADMIN},
-            is_active=account.is_enabled and not disable,
+            is_active=account.is_enabled and not account.disable_after_admin,
             now=now,
         )
-        await end_all_sessions(conn, account_id, reason="break-glass ended", now=now)
+        await end_all_sessions(conn, account.id, reason="break-glass ended", now=now)
         await tell_changed(conn, ended)
         await note(conn, "break_glass.ended", actor=SERVICE, about=ended, severity="warning")
     return len(expired)

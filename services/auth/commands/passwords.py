@@ -41,11 +41,11 @@ async def write_reset_letter(
         await note(conn, "password_reset.delivered", outcome="failure", reason="unknown address", email=request.email)
         return None
     account = await accounts.lock_account(conn, account.id)
-    served = await credentials.get_served_request(conn, account.id)
-    is_retry = served.requested_at == request.requested_at
-    if served.requested_at is not None and served.requested_at > request.requested_at:
+    served = account.password_reset_requested_at
+    is_retry = served == request.requested_at
+    if served is not None and served > request.requested_at:
         return None
-    if is_retry and served.delivered_at is not None:
+    if is_retry and account.password_reset_delivered_at is not None:
         return None
     if not is_retry and not await _may_mail(conn, rules, account, now):
         return None

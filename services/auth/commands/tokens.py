@@ -141,6 +141,8 @@ async def _issue(
     missing = rules.admins_need_second_factor and ADMIN in roles and not session.with_second_factor
     roles = frozenset() if missing else roles
     until = min(now + rules.lifetimes.access, session.expires_at)
+    if ADMIN in roles and account.admin_until is not None:
+        until = min(until, account.admin_until)
     signer = await issuer(conn, sealer, rules, now)
     access_token = signer.access_token(account, roles, session.id, now=now, until=until)
     return Issued(account, roles, access_token, int((until - now).total_seconds()), refresh_token, missing)

@@ -47,10 +47,13 @@ class Account:
     password_hash: str | None
     password_reset_token: str | None
     password_reset_expires_at: datetime | None
+    password_reset_requested_at: datetime | None
+    password_reset_delivered_at: datetime | None
     credential_epoch: int
     version: int
     on_behalf_of: Grants
     admin_until: datetime | None
+    disable_after_admin: bool
     has_second_factor: bool
     created_at: datetime
     updated_at: datetime
@@ -73,6 +76,19 @@ class Account:
     def is_lasting_admin(self) -> bool:
         """Say whether this is an admin who can sign in and whose role has no end."""
         return self.is_enabled and ADMIN in self.roles and self.admin_until is None and self.password_hash is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """An account of the demo, with its password already hashed."""
+
+    id: int
+    email: str
+    full_name: str
+    roles: frozenset[str]
+    is_active: bool
+    password_hash: str
+    on_behalf_of: Grants
 
 
 def permissions_of(roles: Iterable[str]) -> frozenset[str]:

@@ -23,7 +23,6 @@ import zxcvbn_rs_py
 from services.auth.domain.errors import PasswordTooWeak
 from shared.errors import FieldError
 
-SHORTEST_ALLOWED: Final = 8
 LONGEST: Final = 128
 _LOWEST_SCORE: Final = 3  # of 0..4: at least 10^8 guesses
 _SHORTEST_CONTEXT_WORD: Final = 4  # shorter ones occur in innocent words

@@ -31,7 +31,9 @@ async def _signed_in(caller: Caller, context: ContextHere) -> Principal:
         session = await sessions.find_session(conn, _session_id(caller))
         account = await accounts.get_account(conn, caller.id) if session else None
     now = context.clock()
-    if session is None or account is None or not session.is_live(now, context.rules.sessions) or not account.is_enabled:
+    if session is None or account is None or session.account_id != account.id:
+        raise SessionEnded
+    if not (session.is_live(now, context.rules.sessions) and account.is_enabled):
         raise SessionEnded
     if not caller.roles <= account.roles_at(now):
         raise SessionEnded

@@ -7,7 +7,6 @@ from typing import Annotated, Final, Literal
 from fastapi import Path, Query
 
 from services.auth.commands import accounts as commands
-from services.auth.commands.accounts import NewUser, UserChange
 from services.auth.routes.door import Admin, ContextHere, given, make_router
 from services.auth.schemas import GrantsBody, NewUserBody, User, UserChangeBody, UserPage
 from services.auth.store import accounts
@@ -44,9 +43,11 @@ async def list_users(
 @router.post("/users", status_code=201)
 async def create_user(body: NewUserBody, caller: Admin, context: ContextHere) -> User:
     """Make an account; its owner gets a token to set the first password."""
-    new = NewUser(body.email, body.full_name, body.roles)
     async with context.database.transaction() as conn:
-        return User.of(await commands.create_user(conn, caller, new, now=context.clock()))
+        account = await commands.create_user(
+            conn, caller, email=body.email, full_name=body.full_name, roles=body.roles, now=context.clock()
+        )
+    return User.of(account)
 
 
 @router.get("/users/{user_id}")
@@ -59,9 +60,17 @@ async def get_user(user_id: Id, caller: Admin, context: ContextHere) -> User:  #
 @router.patch("/users/{user_id}")
 async def change_user(user_id: Id, body: UserChangeBody, caller: Admin, context: ContextHere) -> User:
     """Change name or roles, activate, disable."""
-    change = UserChange(body.full_name, body.roles, body.active)
     async with context.database.transaction() as conn:
-        return User.of(await commands.change_user(conn, caller, user_id, change, now=context.clock()))
+        account = await commands.change_user(
+            conn,
+            caller,
+            user_id,
+            full_name=body.full_name,
+            roles=body.roles,
+            is_active=body.active,
+            now=context.clock(),
+        )
+    return User.of(account)
 
 
 @router.put("/users/{user_id}/on-behalf-of")

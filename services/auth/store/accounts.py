@@ -7,12 +7,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from services.auth.domain.accounts import Account, Grants
+from services.auth.domain.accounts import Account, Grants, Seed
 from services.auth.domain.errors import EmailTaken, UserNotFound
 from shared.db import Connection, Row, violations
 
 _COLUMNS: Final = """id, email, full_name, roles, is_active, status, password_hash, password_reset_token,
-    password_reset_expires_at, credential_epoch, version, acts_for_all, acts_for, admin_until,
+    password_reset_expires_at, password_reset_requested_at, password_reset_delivered_at, credential_epoch, version,
+    acts_for_all, acts_for, admin_until, disable_after_admin,
     totp_confirmed_at IS NOT NULL AS has_second_factor, created_at, updated_at, signed_in_at"""
 _UNIQUE: Final = {"adminuser_email_is_unique": EmailTaken}
 
@@ -50,7 +51,10 @@ async def find_and_lock_account(conn: Connection, account_id: int) -> Account | 
 
 async def lock_account(conn: Connection, account_id: int) -> Account:
     """Give an account and let nobody else change it until the transaction ends; raises UserNotFound."""
-    return _found(await conn.fetchrow(f"SELECT {_COLUMNS} FROM adminuser WHERE id = $1 FOR NO KEY UPDATE", account_id))
+    account = await find_and_lock_account(conn, account_id)
+    if account is None:
+        raise UserNotFound
+    return account
 
 
 async def lock_account_and_admins(conn: Connection, account_id: int) -> tuple[Account, list[Account]]:
@@ -117,20 +121,8 @@ async def insert_account(
     return _found(row)
 
 
-async def save_seed(
-    conn: Connection,
-    *,
-    account_id: int,
-    email: str,
-    full_name: str,
-    roles: frozenset[str],
-    is_active: bool,
-    password_hash: str,
-    on_behalf_of: Grants,
-    now: datetime,
-) -> Account:
+async def save_seed(conn: Connection, seed: Seed, now: datetime) -> Account:
     """Add or overwrite an account under a given id; raises EmailTaken."""
-    for_all, some = _grant_columns(on_behalf_of)
     with violations(_UNIQUE):
         row = await conn.fetchrow(
             f"""INSERT INTO adminuser AS known (id, email, full_name, roles, is_active, password_hash, acts_for_all,
@@ -142,23 +134,22 @@ async def save_seed(
                     excluded.password_hash, excluded.acts_for_all, excluded.acts_for, known.credential_epoch + 1,
                     known.version + 1, excluded.updated_at)
                 RETURNING {_COLUMNS}""",
-            account_id,
-            email,
-            full_name,
-            sorted(roles),
-            is_active,
-            password_hash,
-            for_all,
-            some,
+            seed.id,
+            seed.email,
+            seed.full_name,
+            sorted(seed.roles),
+            seed.is_active,
+            seed.password_hash,
+            *_grant_columns(seed.on_behalf_of),
             now,
         )
     return _found(row)
 
 
 async def save_profile(
-    conn: Connection, account: Account, *, full_name: str, roles: frozenset[str], is_active: bool, now: datetime
+    conn: Connection, account_id: int, *, full_name: str, roles: frozenset[str], is_active: bool, now: datetime
 ) -> Account:
-    """Change what an admin may change; kills an outstanding reset token, for who may sign in has changed."""
+    """Change what an admin may change; waking and disabling kill an outstanding reset token."""
     row = await conn.fetchrow(
         f"""UPDATE adminuser SET full_name = $2, roles = $3, is_active = $4,
                 status = CASE WHEN $4 THEN 'active' ELSE 'disabled' END,
@@ -166,10 +157,11 @@ async def save_profile(
                 acts_for = CASE WHEN 'Admin' = ANY ($3) THEN acts_for ELSE '{{}}' END,
                 admin_until = CASE WHEN 'Admin' = ANY ($3) THEN admin_until END,
                 disable_after_admin = disable_after_admin AND 'Admin' = ANY ($3),
-                password_reset_token = NULL, password_reset_expires_at = NULL,
+                password_reset_token =
+                    CASE WHEN $4 = (is_active AND status = 'active') THEN password_reset_token END,
                 version = version + 1, updated_at = $5
             WHERE id = $1 RETURNING {_COLUMNS}""",
-        account.id,
+        account_id,
         full_name,
         sorted(roles),
         is_active,
@@ -180,16 +172,51 @@ async def save_profile(
 
 async def save_grants(conn: Connection, account_id: int, on_behalf_of: Grants, now: datetime) -> Account:
     """Change for which sponsors an admin may act."""
-    for_all, some = _grant_columns(on_behalf_of)
     row = await conn.fetchrow(
         f"""UPDATE adminuser SET acts_for_all = $2, acts_for = $3, version = version + 1, updated_at = $4
             WHERE id = $1 RETURNING {_COLUMNS}""",
         account_id,
-        for_all,
-        some,
+        *_grant_columns(on_behalf_of),
         now,
     )
     return _found(row)
+
+
+async def save_temporary_admin(
+    conn: Connection, account_id: int, *, until: datetime, disable_after: bool, acts_for_all: bool, now: datetime
+) -> Account:
+    """Let an account be an admin until then."""
+    row = await conn.fetchrow(
+        f"""UPDATE adminuser SET roles = ARRAY (SELECT DISTINCT unnest(roles || ARRAY ['Admin']) ORDER BY 1),
+                is_active = true, status = 'active', admin_until = $2, disable_after_admin = disable_after_admin OR $3,
+                acts_for_all = acts_for_all OR $4, version = version + 1, updated_at = $5
+            WHERE id = $1 RETURNING {_COLUMNS}""",
+        account_id,
+        until,
+        disable_after,
+        acts_for_all,
+        now,
+    )
+    return _found(row)
+
+
+async def save_confirmed_admin(conn: Connection, account_id: int, now: datetime) -> Account:
+    """Let a temporary admin's role last."""
+    row = await conn.fetchrow(
+        f"""UPDATE adminuser SET admin_until = NULL, disable_after_admin = false, version = version + 1, updated_at = $2
+            WHERE id = $1 RETURNING {_COLUMNS}""",
+        account_id,
+        now,
+    )
+    return _found(row)
+
+
+async def lock_expired_admins(conn: Connection, now: datetime) -> list[Account]:
+    """Give the accounts whose temporary admin role is over; leaves out those that another worker holds."""
+    rows = await conn.fetch(
+        f"SELECT {_COLUMNS} FROM adminuser WHERE admin_until <= $1 ORDER BY id FOR NO KEY UPDATE SKIP LOCKED", now
+    )
+    return [_account(row) for row in rows]
 
 
 def _grant_columns(on_behalf_of: Grants) -> tuple[bool, list[int]]:

@@ -31,22 +31,6 @@ async def save_signed_in(conn: Connection, account_id: int, now: datetime) -> No
     await conn.execute("UPDATE adminuser SET signed_in_at = $2 WHERE id = $1", account_id, now)
 
 
-@dataclass(frozen=True, slots=True)
-class ServedRequest:
-    """The reset request that was served last."""
-
-    requested_at: datetime | None
-    delivered_at: datetime | None
-
-
-async def get_served_request(conn: Connection, account_id: int) -> ServedRequest:
-    """Give the reset request that was served last, of a locked account."""
-    row = await conn.fetchrow(
-        "SELECT password_reset_requested_at, password_reset_delivered_at FROM adminuser WHERE id = $1", account_id
-    )
-    return ServedRequest(*row) if row else ServedRequest(None, None)
-
-
 async def save_reset_token(
     conn: Connection, account_id: int, token_hash: str, *, requested_at: datetime, expires_at: datetime
 ) -> None:
@@ -79,15 +63,12 @@ class StoredSeed:
 
     sealed: bytes
     last_step: int | None
-    is_confirmed: bool
 
 
 async def find_seed(conn: Connection, account_id: int) -> StoredSeed | None:
     """Give the seed of an account that has one."""
     row = await conn.fetchrow(
-        """SELECT totp_sealed, totp_last_step, totp_confirmed_at IS NOT NULL FROM adminuser
-           WHERE id = $1 AND totp_sealed IS NOT NULL""",
-        account_id,
+        "SELECT totp_sealed, totp_last_step FROM adminuser WHERE id = $1 AND totp_sealed IS NOT NULL", account_id
     )
     return StoredSeed(*row) if row else None
 
