@@ -14,9 +14,9 @@ import httpx
 
 from services.gateway.app import create_app, make_server
 from services.gateway.app.door import Door
-from services.gateway.app.server import DrainingServer
 from services.gateway.context import Gateway, make_gateway
 from services.gateway.settings import GatewaySettings
+from shared.draining import DrainingServer
 from tests.support.eventually import eventually
 from tests.support.tokens import Issuer
 

@@ -1,0 +1,79 @@
+"""A service that stops under a busy gateway loses no request: neither the one at hand nor the next on its line."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from shared.draining import DrainingServer, Farewell
+from tests.support.eventually import eventually
+
+ASK = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+
+
+async def answer_slowly(scope: Scope, receive: Receive, send: Send) -> None:
+    assert scope["type"] == "http"
+    await receive()
+    await asyncio.sleep(0.2)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[DrainingServer]:
+    farewell = Farewell(answer_slowly)
+    config = uvicorn.Config(farewell, log_config=None, lifespan="off", http="httptools", timeout_graceful_shutdown=5)
+    made = DrainingServer(config, 1.0, on_farewell=farewell.say)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        task = asyncio.create_task(made.serve(sockets=[listener]))
+        await eventually(lambda: made.started)
+        yield made
+        made.should_exit = True
+        await task
+
+
+async def connect(server: DrainingServer) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(*server.servers[0].sockets[0].getsockname())
+
+
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    writer.write(ASK)
+    head = await reader.readuntil(b"\r\n\r\n")
+    return head + await reader.readexactly(2)
+
+
+async def test_the_request_at_hand_and_the_next_on_its_connection_are_answered(server: DrainingServer) -> None:
+    busy, idle = await connect(server), await connect(server)
+    assert b"connection: close" not in await ask(*idle)
+    at_hand = asyncio.create_task(ask(*busy))
+    await asyncio.sleep(0.05)
+    server.should_exit = True
+    assert b"connection: close" in await at_hand
+    last = await ask(*idle)
+    assert last.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in last
+    for reader, writer in (busy, idle):
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_new_connections_go_elsewhere_at_once(server: DrainingServer) -> None:
+    address = server.servers[0].sockets[0].getsockname()
+    _, kept = await connect(server)
+    server.should_exit = True
+
+    async def is_refused() -> bool:
+        try:
+            _, writer = await asyncio.open_connection(*address)
+        except ConnectionRefusedError:
+            return True
+        writer.close()
+        return False
+
+    await eventually(is_refused, within=0.9)
+    kept.close()
