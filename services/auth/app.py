@@ -6,13 +6,16 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from services.auth.commands.keys import key_ring
 from services.auth.context import Context, make_context
 from services.auth.routes import ROUTERS
+from services.auth.routes.door import only_admins
 from services.auth.settings import AuthSettings
+from shared.events import AuthAudit
 from shared.identity import KeySource, TokenVerifier
+from shared.queue_desk import queue_router
 from shared.web import create_app as create_service_app
 
 _RENEW_KEYS_SECONDS: Final = 1.0
@@ -34,8 +37,9 @@ def create_app(settings: AuthSettings, context: Context | None = None) -> FastAP
     verifier = TokenVerifier(
         own_keys(held), issuer=held.rules.issuer, audience=held.rules.audience, renew_seconds=_RENEW_KEYS_SECONDS
     )
+    queues = queue_router("/api/v1/auth/queues", "auth", AuthAudit, settings.amqp_url, admin=Depends(only_admins))
     return create_service_app(
-        settings, title="Partner Hub: auth", routers=ROUTERS, open_context=open_context, verifier=verifier
+        settings, title="Partner Hub: auth", routers=[*ROUTERS, queues], open_context=open_context, verifier=verifier
     )
 
 

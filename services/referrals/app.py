@@ -11,7 +11,9 @@ from services.referrals.context import Context, make_context
 from services.referrals.routes import router
 from services.referrals.settings import ReferralsSettings
 from shared import web
+from shared.events import ReferralsAudit
 from shared.identity import TokenVerifier, keys_from
+from shared.queue_desk import queue_router
 
 
 def create_app(settings: ReferralsSettings) -> FastAPI:
@@ -28,7 +30,8 @@ def create_app(settings: ReferralsSettings) -> FastAPI:
     return web.create_app(
         settings,
         title="Partner Hub referrals",
-        routers=[router],
+        # Before the referrals, so that `queues` is no referral's id.
+        routers=[queue_router("/api/referrals/queues", "referrals", ReferralsAudit, settings.amqp_url), router],
         open_context=open_context,
         verifier=TokenVerifier(
             keys_from(settings.jwks_url), issuer=settings.token_issuer, audience=settings.token_audience

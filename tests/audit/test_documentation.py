@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from shared import queue_desk
+from shared.topology import CONSUMERS
+
 ROOT = Path(__file__).parents[2]
 ACTION = re.compile(r"[a-z_]+(\.[a-z_]+){1,2}")
 
@@ -27,7 +30,8 @@ def recorded() -> set[str]:
             for call in ast.walk(tree):
                 if isinstance(call, ast.Call):
                     found |= set(_actions(call, constants))
-    return found
+    # What all services have from shared, each under its own name.
+    return found | {f"{service}.{act}" for service in CONSUMERS for act in queue_desk.ACTS}
 
 
 def _constants(tree: ast.Module) -> dict[str, str]:

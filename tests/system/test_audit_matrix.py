@@ -11,7 +11,7 @@ import pytest
 from local import stack
 from tests.audit.test_documentation import documented
 from tests.support.stacks import run_dir
-from tests.system.matrix import audit, auth, invitations, referrals
+from tests.system.matrix import audit, auth, invitations, queues, referrals
 from tests.system.matrix.hub import ROOT, SHORTENED, Hub
 from tests.system.matrix.page import Promise, promises
 from tests.system.matrix.scenario import Claim, Scenario, Sign
@@ -24,6 +24,7 @@ SCENARIOS: Final[list[Scenario]] = [
     *auth.SCENARIOS,
     *invitations.SCENARIOS,
     *referrals.SCENARIOS,
+    *queues.SCENARIOS,
     *audit.SCENARIOS,
     *auth.LAST,
 ]

@@ -43,13 +43,14 @@ async def _signed_in(caller: Caller, context: ContextHere) -> Principal:
 SignedIn = Annotated[Principal, Depends(_signed_in)]
 
 
-async def _admin(caller: SignedIn) -> Principal:
+async def only_admins(caller: SignedIn) -> Principal:
+    """Let only admins in whose session lives."""
     if not caller.has_role(ADMIN):
         raise Forbidden("This needs the role Admin.")
     return caller
 
 
-Admin = Annotated[Principal, Depends(_admin)]
+Admin = Annotated[Principal, Depends(only_admins)]
 
 
 def _session_id(caller: Principal) -> UUID:

@@ -20,7 +20,7 @@ _ACTORS: Final = {
     "anonymous": {"anonymous"},
 }
 _TARGETS: Final = re.compile(
-    r"\b(user|sign_in|partner_center_connection|sync|bulk_job|invitation|sponsor|audit_event)\b"
+    r"\b(user|sign_in|partner_center_connection|sync|bulk_job|invitation|sponsor|audit_event|queue)\b"
 )
 
 
