@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -89,7 +89,6 @@ class OnBehalfBody(Body):
             ]
         }
     )
-
     sponsor_id: Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]
     channel: Channel = Channel.SMS
     custom_message: str | None = None
@@ -152,6 +151,38 @@ class StockBody(BaseModel):
     success: bool = True
     sponsorId: int  # noqa: N815 - the clients' name
     tiers: list[TierStock]
+
+
+class SponsorBody(BaseModel):
+    """A sponsor with its stock, for who chooses one."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
+    sponsor_id: int
+    full_name: str
+    is_active: bool
+    tiers: list[TierStock]
+
+
+class SponsorPage(BaseModel):
+    """One page of sponsors."""
+
+    items: list[SponsorBody]
+    next_cursor: str | None
+
+
+class SpentBody(BaseModel):
+    """Codes of one tier that farmers took on one day in Istanbul."""
+
+    day: date
+    tier: str
+    spent: int
+
+
+class UsageBody(BaseModel):
+    """Codes that farmers took, by day and tier; days without any are left out."""
+
+    days: int
+    spent: list[SpentBody]
 
 
 class Answer(BaseModel):
@@ -237,6 +268,7 @@ class JobData(Answer):
 
     job_id: int
     sponsor_id: int
+    sponsor_name: str
     channel: Channel
     status: str
     total_dealers: int
@@ -258,6 +290,13 @@ class JobAnswer(Said):
     """The state of a job."""
 
     data: JobData
+
+
+class JobPage(BaseModel):
+    """One page of jobs."""
+
+    items: list[JobData]
+    next_cursor: str | None
 
 
 class FactsAnswer(Said):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Final
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, status
@@ -38,7 +40,17 @@ Admin = Annotated[Principal, require_role("Admin")]
 Limit = Annotated[int, Query(ge=1, le=200)]
 Cursor = Annotated[str | None, Query(max_length=500)]
 Word = Annotated[str | None, Query(max_length=100)]
+Sort = Literal[
+    "-updated_at", "updated_at", "company_name", "-company_name", "status", "-status", "deal_value", "-deal_value"
+]
 _POSITION: Final = 2
+# How the last value of a page is read from its cursor, by what the list is sorted by.
+_READ: Final[dict[str, Callable[[Any], Any]]] = {
+    "updated_at": datetime.fromisoformat,
+    "company_name": lambda value: str(value).replace("\0", ""),
+    "status": lambda value: str(value).replace("\0", ""),
+    "deal_value": lambda value: _finite(Decimal(value)),
+}
 
 
 @router.post("/sync")
@@ -119,17 +131,20 @@ async def list_referrals(
     country: Word = None,
     updated_since: Moment | None = None,
     text: Word = None,
+    sort: Sort = "-updated_at",
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> schemas.ReferralPage:
-    """List referrals, the last change first."""
+    """List referrals; `sort` names a field, with a minus before it for the largest first."""
     wanted = referral_store.Filter(status, substatus, type, country, updated_since, text)
+    order = referral_store.Order(sort.lstrip("-"), descending=sort.startswith("-"))
+    after = _behind(cursor, order.by)
     async with context.database.connection() as conn:
-        rows = await referral_store.list_referrals(conn, wanted, limit=limit + 1, after=_after(cursor, str))
+        rows = await referral_store.list_referrals(conn, wanted, order, limit=limit + 1, after=after)
     last = rows[limit - 1] if len(rows) > limit else None
     return schemas.ReferralPage(
         items=[schemas.ReferralBody.of(row) for row in rows[:limit]],
-        next_cursor=encode_cursor(last["updated_at"], last["referral_id"]) if last else None,
+        next_cursor=encode_cursor(_sendable(last["sort_key"]), last["referral_id"]) if last else None,
     )
 
 
@@ -140,6 +155,27 @@ async def get_referral(referral_id: str, _: Admin, context: CurrentContext) -> s
         row = await referral_store.get_referral(conn, referral_id)
         statuses = await referral_store.list_statuses(conn, referral_id)
     return schemas.ReferralDetail.with_history(row, statuses)
+
+
+def _behind(cursor: str | None, by: str) -> tuple[Any, str] | None:
+    """Read where the page before ended; raises Invalid for the cursor of another order."""
+    if cursor is None:
+        return None
+    value, referral_id = decode_cursor(cursor, _POSITION)
+    try:
+        return _READ[by](value), str(referral_id).replace("\0", "")
+    except (TypeError, ValueError, ArithmeticError):
+        raise Invalid(fields=[FieldError("cursor", "Take the cursor from next_cursor of the page before.")]) from None
+
+
+def _finite(value: Decimal) -> Decimal:
+    if not value.is_finite():
+        raise ValueError("no number")
+    return value
+
+
+def _sendable(value: Any) -> Any:
+    return str(value) if isinstance(value, Decimal) else value
 
 
 def _after(cursor: str | None, identifier: type[Any]) -> tuple[datetime, Any] | None:

@@ -190,6 +190,37 @@ async def test_a_sync_and_the_history_of_syncs_can_be_watched(
     assert (await client.get(f"/api/referrals/sync/{done['task_id']}", headers=admin)).json() == done
 
 
+@pytest.mark.parametrize("sort", ["updated_at", "company_name", "-company_name", "status", "deal_value", "-deal_value"])
+async def test_referrals_are_sorted_and_pages_of_one_order_fit_together(
+    client: httpx.AsyncClient, context: Context, sandbox: SandboxMicrosoft, admin: dict[str, str], sort: str
+) -> None:
+    await synced(context, sandbox)
+    items: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while not items or cursor:
+        params: dict[str, Any] = {"limit": 90, "sort": sort} | ({"cursor": cursor} if cursor else {})
+        page = (await client.get("/api/referrals", params=params, headers=admin)).json()
+        items += page["items"]
+        cursor = page["next_cursor"]
+    assert len({item["referral_id"] for item in items}) == len(items) == 250
+    field = sort.lstrip("-")
+    shown = [float(item[field] or 0) if field == "deal_value" else item[field] or "" for item in items]
+    if field in {"deal_value", "updated_at"}:
+        assert shown == sorted(shown, reverse=sort.startswith("-"))
+    async with context.database.connection() as conn:
+        key = f"lower(coalesce({field}, ''))" if field in {"company_name", "status"} else f"coalesce({field}, {field})"
+        direction = "DESC" if sort.startswith("-") else "ASC"
+        ids = await conn.fetch(
+            f"SELECT referral_id FROM partner_center_referrals ORDER BY {key} {direction}, referral_id {direction}"  # noqa: S608
+        )
+    if field != "deal_value":
+        assert [item["referral_id"] for item in items] == [row["referral_id"] for row in ids]
+    foreign = await client.get(
+        "/api/referrals", params={"sort": "deal_value", "cursor": "WyJhYmMiLCJiIl0"}, headers=admin
+    )
+    assert (foreign.status_code, foreign.json()["code"]) == (422, "VALIDATION_FAILED")
+
+
 async def test_referrals_are_paged_filtered_and_found_by_text(
     client: httpx.AsyncClient, context: Context, sandbox: SandboxMicrosoft, admin: dict[str, str]
 ) -> None:

@@ -92,7 +92,8 @@ async def preview_upload(conn: Connection, caller: Principal, upload: Upload, li
                 if len(first) < _PREVIEW_ROWS:
                     first.append(_preview_row(row, verdict))
                 if verdict.refusal and len(errors) < _PREVIEW_ERRORS:
-                    errors.append({"row": row.row_no, "column": verdict.column, "reason": verdict.reason})
+                    problem = {"row": row.row_no, "column": verdict.column, "reason": verdict.reason}
+                    errors.append(problem | {"code": verdict.refusal})
                 if verdict.phone and not verdict.refusal:
                     phones[verdict.phone] = row.row_no
                     needed[verdict.tier.value if verdict.tier else "any"] += 1

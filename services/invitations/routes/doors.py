@@ -10,7 +10,9 @@ from fastapi import Depends, Header, Request
 from services.invitations.commands.bulk import Key
 from services.invitations.context import Context
 from services.invitations.domain.bulk import AdminRequired, IdempotencyKeyInvalid, SponsorRoleRequired
+from shared.errors import FieldError, Invalid
 from shared.identity import Principal
+from shared.pagination import decode_cursor
 from shared.web import require_role
 
 SPONSORSHIP: Final = "/api/Sponsorship"
@@ -31,6 +33,16 @@ CurrentContext = Annotated[Context, Depends(_context)]
 Admin = Annotated[Principal, require_role("Admin", refusal=AdminRequired())]
 SponsorOrAdmin = Annotated[Principal, require_role("Sponsor", "Admin", refusal=SponsorRoleRequired())]
 IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
+
+
+def position_of(cursor: str | None) -> int | None:
+    """Read the id at which the page before ended; raises Invalid."""
+    if cursor is None:
+        return None
+    (position,) = decode_cursor(cursor, 1)
+    if not isinstance(position, int):
+        raise Invalid(fields=[FieldError("cursor", "Take the cursor from next_cursor of the page before.")])
+    return position
 
 
 def key_of(value: str | None, fingerprint: bytes) -> Key | None:

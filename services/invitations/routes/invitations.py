@@ -13,13 +13,13 @@ from services.invitations.context import Context
 from services.invitations.domain import tokens
 from services.invitations.domain.invitations import InvitationUnknown, Status
 from services.invitations.domain.phones import PhoneInvalidError, read_phone
-from services.invitations.routes.doors import SPONSORSHIP, CurrentContext, SponsorOrAdmin
+from services.invitations.routes.doors import SPONSORSHIP, CurrentContext, SponsorOrAdmin, position_of
 from services.invitations.schemas import FactsAnswer, InvitationDetail, InvitationPage
 from services.invitations.store import deliveries, invitations
 from shared.db import Row
 from shared.errors import FieldError, Invalid
 from shared.identity import Principal
-from shared.pagination import decode_cursor, encode_cursor
+from shared.pagination import encode_cursor
 from shared.web import JsonResponse
 
 router = APIRouter(prefix=f"{SPONSORSHIP}/farmer/invitations", tags=["invitations"])
@@ -47,7 +47,7 @@ async def list_invitations(
             status=status,
             phone=_phone(phone),
             job_id=job_id,
-            before_id=_position(cursor),
+            before_id=position_of(cursor),
             limit=limit + 1,
         )
     more = len(rows) > limit
@@ -107,15 +107,6 @@ def _phone(text: str | None) -> str | None:
         return read_phone(text)
     except PhoneInvalidError as problem:
         raise Invalid(fields=[FieldError("phone", str(problem))]) from None
-
-
-def _position(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    (position,) = decode_cursor(cursor, 1)
-    if not isinstance(position, int):
-        raise Invalid(fields=[FieldError("cursor", "Take the cursor from next_cursor of the page before.")])
-    return position
 
 
 def _describe(row: Row) -> dict[str, Any]:

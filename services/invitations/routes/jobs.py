@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Query
@@ -23,11 +23,12 @@ from services.invitations.context import Context
 from services.invitations.domain import tokens
 from services.invitations.domain.bulk import Refusal, RowOutcome, delivery_status
 from services.invitations.domain.jobs import FormatUnknown, Job, JobUnknown, Progress
-from services.invitations.routes.doors import SPONSORSHIP, CurrentContext, SponsorOrAdmin
-from services.invitations.schemas import FactsAnswer, JobAnswer
+from services.invitations.routes.doors import SPONSORSHIP, CurrentContext, SponsorOrAdmin, position_of
+from services.invitations.schemas import FactsAnswer, JobAnswer, JobPage
 from services.invitations.store import jobs
 from shared.db import Row
 from shared.identity import Principal
+from shared.pagination import encode_cursor
 from shared.web import JsonResponse
 
 router = APIRouter(prefix=f"{SPONSORSHIP}/farmer/invitations/bulk", tags=["bulk jobs"])
@@ -52,6 +53,28 @@ async def _own_job(job_id: JobId, caller: SponsorOrAdmin, context: CurrentContex
 
 
 OwnJob = Annotated[Job, Depends(_own_job)]
+
+
+@router.get("", response_model=JobPage)
+async def list_jobs(
+    caller: SponsorOrAdmin,
+    context: CurrentContext,
+    sponsor_id: Annotated[int | None, Query(alias="sponsorId", ge=1, le=2**63 - 1)] = None,
+    *,
+    running: bool | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+) -> Response:
+    """List the caller's jobs, or for an admin any sponsor's, the newest first; `running` tells the unfinished apart."""
+    shown = sponsor_id if caller.has_role("Admin") else caller.id
+    async with context.database.connection() as conn:
+        found = await jobs.list_recent_jobs(
+            conn, sponsor_id=shown, is_running=running, before_id=position_of(cursor), limit=limit + 1
+        )
+        progress = await jobs.list_progress(conn, found[:limit])
+    items = [_describe(job, progress[job.id]) for job in found[:limit]]
+    following = encode_cursor(found[limit - 1].id) if len(found) > limit else None
+    return JsonResponse({"items": items, "next_cursor": following})
 
 
 @router.get("/{job_id}", response_model=JobAnswer)
@@ -79,15 +102,19 @@ async def follow_job(job: OwnJob, context: CurrentContext) -> Response:
     responses={200: {"content": {media_type: {} for media_type in _FORMATS.values()}}},
 )
 async def give_results(
-    job: OwnJob, context: CurrentContext, file_format: Annotated[str, Query(alias="format")] = "xlsx"
+    job: OwnJob,
+    context: CurrentContext,
+    file_format: Annotated[str, Query(alias="format")] = "xlsx",
+    rows: Literal["all", "failed"] = "all",
 ) -> Response:
-    """Give the rows with what became of each, as a file."""
+    """Give the rows with what became of each, as a file; all of them, or those that failed."""
+    only = RowOutcome.FAILED if rows == "failed" else None
     if file_format not in _FORMATS:
         raise FormatUnknown
     folder = TemporaryDirectory(dir=context.settings.upload_folder, prefix="results-")
     path = Path(folder.name) / f"results.{file_format}"
     try:
-        await spreadsheet.write_results(path, _result_rows(context, job))
+        await spreadsheet.write_results(path, _result_rows(context, job, only))
     except BaseException:
         folder.cleanup()
         raise
@@ -137,6 +164,7 @@ def _describe(job: Job, progress: Progress) -> dict[str, Any]:
     return {
         "jobId": job.id,
         "sponsorId": job.sponsor_id,
+        "sponsorName": job.sponsor_name,
         "channel": job.channel,
         "status": progress.status,
         "totalDealers": progress.total,
@@ -179,11 +207,13 @@ async def _events(context: Context, job: Job) -> AsyncIterator[bytes]:
         silent += _POLL_SECONDS
 
 
-async def _result_rows(context: Context, job: Job) -> AsyncIterator[list[spreadsheet.ResultRow]]:
+async def _result_rows(
+    context: Context, job: Job, only: RowOutcome | None
+) -> AsyncIterator[list[spreadsheet.ResultRow]]:
     last = 0
     while True:
         async with context.database.connection() as conn:
-            page = await jobs.list_results(conn, job.id, last, _PAGE)
+            page = await jobs.list_results(conn, job.id, last, _PAGE, only=only)
         yield [_result_row(context, row) for row in page]
         if len(page) < _PAGE:
             return

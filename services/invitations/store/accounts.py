@@ -62,6 +62,21 @@ async def lock_account(conn: Connection, account_id: int) -> Account | None:
     )
 
 
+async def list_sponsors(conn: Connection, *, search: str | None, after: int, limit: int) -> list[Account]:
+    """List the accounts that are sponsors, by id; `search` is a part of the name."""
+    rows = await conn.fetch(
+        """SELECT id, full_name, roles, is_active FROM accounts
+            WHERE $1 = ANY (roles) AND id > $2
+              AND ($3::text IS NULL OR strpos(lower(full_name), lower($3)) > 0 OR id::text = $3)
+            ORDER BY id LIMIT $4""",
+        SPONSOR_ROLE,
+        after,
+        search,
+        limit,
+    )
+    return [Account(row["id"], row["full_name"], frozenset(row["roles"]), row["is_active"]) for row in rows]
+
+
 async def find_quiet_hours(conn: Connection, sponsor_id: int) -> QuietHours | None:
     """Look up when a sponsor's messages must not go out."""
     return quiet_hours_of(

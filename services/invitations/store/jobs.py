@@ -95,6 +95,39 @@ async def list_jobs(conn: Connection, job_ids: Sequence[int]) -> dict[int, Job]:
     return {row["id"]: _job(row) for row in await conn.fetch(f"{_JOB} WHERE jobs.id = ANY ($1)", job_ids)}
 
 
+async def list_recent_jobs(
+    conn: Connection, *, sponsor_id: int | None, is_running: bool | None, before_id: int | None, limit: int
+) -> list[Job]:
+    """List jobs, the newest first."""
+    rows = await conn.fetch(
+        f"""{_JOB} WHERE ($1::bigint IS NULL OR jobs.sponsor_id = $1)
+               AND ($2::boolean IS NULL OR (jobs.finished_at IS NULL) = $2)
+               AND ($3::bigint IS NULL OR jobs.id < $3)
+             ORDER BY jobs.id DESC LIMIT $4""",
+        sponsor_id,
+        is_running,
+        before_id,
+        limit,
+    )
+    return [_job(row) for row in rows]
+
+
+async def list_progress(conn: Connection, listed: Sequence[Job]) -> dict[int, Progress]:
+    """Count the rows of several jobs by outcome, in one statement."""
+    rows = await conn.fetch(
+        """SELECT job_id, outcome, count(*) AS number FROM job_rows WHERE job_id = ANY ($1)
+            GROUP BY job_id, outcome""",
+        [job.id for job in listed],
+    )
+    counts: dict[int, dict[RowOutcome, int]] = {job.id: {} for job in listed}
+    for row in rows:
+        counts[row["job_id"]][RowOutcome(row["outcome"])] = row["number"]
+    return {
+        job.id: Progress(counts[job.id], job.created_at, job.finished_at, job.cancelled_at is not None)
+        for job in listed
+    }
+
+
 async def lock_waiting_rows(conn: Connection, job_id: int, first_row: int, last_row: int) -> list[Row]:
     """Take the rows of a chunk that nobody has placed yet, in file order."""
     return await conn.fetch(
@@ -133,15 +166,19 @@ async def get_progress(conn: Connection, job_id: int) -> Progress:
     return Progress(counts, job["created_at"], job["finished_at"], job["cancelled_at"] is not None)
 
 
-async def list_results(conn: Connection, job_id: int, after_row: int, limit: int) -> list[Row]:
-    """Give rows with what became of them, in file order."""
+async def list_results(
+    conn: Connection, job_id: int, after_row: int, limit: int, *, only: RowOutcome | None = None
+) -> list[Row]:
+    """Give rows with what became of them, in file order; all, or those with one outcome."""
     return await conn.fetch(
         """SELECT r.*, i.token_sealed, i.tier AS given_tier, i.status AS invitation_status
              FROM job_rows AS r LEFT JOIN invitations AS i ON i.id = r.invitation_id
-            WHERE r.job_id = $1 AND r.row_no > $2 ORDER BY r.row_no LIMIT $3""",
+            WHERE r.job_id = $1 AND r.row_no > $2 AND ($4::text IS NULL OR r.outcome = $4)
+            ORDER BY r.row_no LIMIT $3""",
         job_id,
         after_row,
         limit,
+        only,
     )
 
 

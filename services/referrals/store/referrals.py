@@ -40,6 +40,23 @@ class Filter:
     text: str | None = None
 
 
+# What lists can be sorted by: the expression, in which nothing is NULL, and its type.
+SORT_KEYS: Final = {
+    "updated_at": ("updated_at", "timestamptz"),
+    "company_name": ("lower(coalesce(company_name, ''))", "text"),
+    "status": ("lower(coalesce(status, ''))", "text"),
+    "deal_value": ("coalesce(deal_value, 0)", "numeric"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """By what a list is sorted; the id decides between equals."""
+
+    by: str = "updated_at"
+    descending: bool = True
+
+
 async def lock_referrals(conn: Connection, referral_ids: Sequence[str]) -> Mapping[str, Row]:
     """Give the stored rows of these ids, locked in the order of their ids so that two workers can't deadlock."""
     # A plan made while the table was empty would scan all of it for each page of the first sync.
@@ -120,12 +137,15 @@ async def delete_sightings(conn: Connection, task_id: UUID) -> None:
 
 
 async def list_referrals(
-    conn: Connection, wanted: Filter, *, limit: int, after: tuple[datetime, str] | None
+    conn: Connection, wanted: Filter, order: Order, *, limit: int, after: tuple[Any, str] | None
 ) -> list[Row]:
-    """List referrals, the last change first."""
+    """List referrals in an order; `after` is the `sort_key` and the id of the last one seen."""
+    key, kind = SORT_KEYS[order.by]
+    direction, further = ("DESC", "<") if order.descending else ("ASC", ">")
     pattern = f"%{_escaped(wanted.text)}%" if wanted.text else None
     return await conn.fetch(
-        f"""SELECT {", ".join(_COLUMNS)}, first_seen_at, synced_at, missing_since FROM partner_center_referrals
+        f"""SELECT {", ".join(_COLUMNS)}, first_seen_at, synced_at, missing_since, {key} AS sort_key
+            FROM partner_center_referrals
             WHERE ($1::text IS NULL OR lower(status) = lower($1))
               AND ($2::text IS NULL OR lower(substatus) = lower($2))
               AND ($3::text IS NULL OR lower(referral_type) = lower($3))
@@ -133,8 +153,8 @@ async def list_referrals(
               AND ($5::timestamptz IS NULL OR updated_at >= $5)
               AND ($6::text IS NULL OR company_name ILIKE $6 OR name ILIKE $6 OR domain ILIKE $6
                    OR referral_id ILIKE $6)
-              AND ($7::timestamptz IS NULL OR (updated_at, referral_id) < ($7, $8))
-            ORDER BY updated_at DESC, referral_id DESC LIMIT $9""",
+              AND ($7::{kind} IS NULL OR ({key}, referral_id) {further} ($7, $8))
+            ORDER BY {key} {direction}, referral_id {direction} LIMIT $9""",
         wanted.status,
         wanted.substatus,
         wanted.referral_type,
