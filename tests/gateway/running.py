@@ -59,7 +59,7 @@ async def running_gateway(service_url: str = f"http://{AWAY}", **settings: Any) 
     }
     gateway = make_gateway(GatewaySettings(**(options | settings)), verifier=issuer.verifier())
     door = create_app(gateway)
-    server = make_server(door, gateway.settings, door.cut_streams)
+    server = make_server(door, gateway.settings)
     server.capture_signals = _no_signals  # type: ignore[method-assign]
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

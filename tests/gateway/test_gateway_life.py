@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.gateway.raw import OK, Line, Script, raw_service
 from tests.gateway.recording import OPEN, assert_problem, record
@@ -71,26 +70,43 @@ async def test_pages_need_nothing_from_elsewhere() -> None:
 # --- leaving
 
 
-async def test_stopping_finishes_what_has_begun_and_takes_nothing_new() -> None:
+async def test_stopping_serves_newcomers_for_a_moment_and_finishes_what_has_begun() -> None:
+    may_answer = asyncio.Event()
+
     async def script(line: Line) -> None:
-        await line.head()
-        await asyncio.sleep(0.5)
+        if b"/slow" in await line.head():
+            await may_answer.wait()
         await line.say(OK)
 
     async with (
         raw_service(script) as service,
-        running_gateway(service.url, farewell_seconds=0.2) as running,
+        running_gateway(service.url, farewell_seconds=0.7, drain_seconds=10) as running,
         running.client() as client,
     ):
-        request = asyncio.create_task(client.get(OPEN))
+        request = asyncio.create_task(client.get("/ref/slow"))
         await eventually(lambda: service.heads)
         stopping = asyncio.create_task(running.stop())
-        await asyncio.sleep(0.2)
-        with pytest.raises(httpx.ConnectError):
-            await running.client().get("/healthz")
+        await eventually(lambda: "draining" in running.gateway.health.report())
+        async with running.client() as newcomer:
+            ready = await newcomer.get("/readyz")
+            assert (ready.status_code, ready.json()["status"]) == (503, "not ready"), "the balancer is told"
+            answer = await newcomer.get("/ref/x")
+            assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        await eventually(lambda: _is_refused(running))
+        assert not request.done()
+        may_answer.set()
         answer = await request
         assert (answer.status_code, answer.text) == (200, "ok")
         await stopping
+
+
+async def _is_refused(running: Running) -> bool:
+    async with running.client() as newcomer:
+        try:
+            await newcomer.get("/healthz")
+        except httpx.TransportError:
+            return True
+    return False
 
 
 async def test_stopping_tells_busy_clients_to_go_elsewhere() -> None:

@@ -55,11 +55,5 @@ def create_app(gateway: Gateway) -> Door:
 async def serve(settings: GatewaySettings) -> None:
     """Serve until SIGTERM, then finish the requests at hand."""
     gateway = make_gateway(settings)
-    door = create_app(gateway)
-
-    def drain() -> None:
-        gateway.health.fail("draining", "no further requests are taken")
-        door.cut_streams()
-
     with contextlib.suppress(KeyboardInterrupt):
-        await make_server(door, settings, drain).serve()
+        await make_server(create_app(gateway), settings).serve()

@@ -76,6 +76,23 @@ class Door:
         for answer in self._streams:
             answer.cut()
 
+    def say_draining(self) -> None:
+        """Let readiness be red from now on."""
+        self._gateway.health.fail("draining", "this gateway is about to stop")
+
+    def note_unread(self, failure: Failure, request_id: str, address: str) -> None:
+        """Count and log what the guard refused: bytes that never became a request."""
+        self._seconds("none", "other", failure.status).observe(0.0)
+        facts = {
+            "request_id": request_id,
+            "route": "none",
+            "status": failure.status,
+            "address": address,
+            "problem": failure.code,
+            "detail": failure.message,
+        }
+        self._access.add(time.time(), f"no request {failure.status}", facts)
+
     async def _serve(self, visit: Visit, scope: Any, receive: Receive) -> None:
         try:
             incoming = read_headers(scope["headers"], http_version=scope["http_version"])
@@ -194,6 +211,7 @@ class Door:
                 return
             if answer.is_event_stream:
                 self._streams.add(answer)
+            await visit.more(b"")  # what is to be read may take its time, and the head should not wait for it
             while part := await answer.read():
                 await visit.more(part)
             await visit.last()
@@ -212,6 +230,7 @@ class Door:
         async def relay(message: Message) -> None:
             if message["type"] == "http.response.start":
                 await visit.begin(message["status"], relayed_headers(message["headers"], with_length=True))
+                await visit.more(b"")
             elif message.get("more_body", False):
                 await visit.more(message.get("body", b""))
             else:
@@ -229,13 +248,17 @@ class Door:
     def _note(self, visit: Visit) -> None:
         """Count the request and write its line."""
         status = visit.status or HUNG_UP
-        key = (visit.label, visit.method if visit.method in METHODS else "other", status)
+        facts = visit.facts
+        method = visit.method if visit.method in METHODS else "other"
+        self._seconds(visit.label, method, status).observe(facts["seconds"])
+        self._access.add(time.time(), f"{visit.method} {facts['path']} {status}", facts)
+
+    def _seconds(self, route: str, method: str, status: int) -> Histogram:
+        key = (route, method, status)
         histogram = self._histograms.get(key)
         if histogram is None:
             histogram = self._histograms[key] = SECONDS.labels(*key)
-        facts = visit.facts
-        histogram.observe(facts["seconds"])
-        self._access.add(time.time(), f"{visit.method} {facts['path']} {status}", facts)
+        return histogram
 
 
 def _next_traceparent(parent: bytes | None) -> bytes:

@@ -16,6 +16,7 @@ MAX_INTERIM: Final = 16
 # Reading from the service stops while this much waits for the client.
 HIGH_WATER: Final = 64 * 1024
 _FIRST_FINAL: Final = 200
+_STATUSES: Final = range(100, 600)
 _LENGTH_KNOWN: Final = frozenset({b"content-length", b"transfer-encoding"})
 _CLOCK_SLACK: Final = 0.001
 
@@ -42,14 +43,21 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._write_paused = False
         self._busy = False
+        self._on_slow: Callable[[], None] | None = None
         self._reusable = True
         self.idle_since = 0.0
 
     # --- what an exchange asks of it
 
-    def start(self, head: bytes, *, method: str, whole: bool, timeouts: Timeouts) -> None:
-        """Send the head of a request, with the body if that is there `whole`; a new answer is awaited from now on."""
+    def start(
+        self, head: bytes, *, method: str, whole: bool, timeouts: Timeouts, on_slow: Callable[[], None] | None = None
+    ) -> None:
+        """Send the head of a request, with the body if that is there `whole`; a new answer is awaited from now on.
+
+        `on_slow` is called once if the answer is not there soon.
+        """
         self._method = method
+        self._on_slow = on_slow
         self._timeouts = timeouts
         self._sent = whole
         self._idle_seconds = timeouts.idle
@@ -68,12 +76,18 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             self._failure = UpstreamSilent()  # lost between being handed over and being used
         self._write(head)
-        self._touched = self._loop.time()
+        self._touched = self._started = self._loop.time()
 
     def watch_clock(self) -> None:
         """Keep the time-outs from now on; an exchange that is over at once needs no timer."""
         if self._timer is None:
             self._look_at_clock()
+
+    def notice_if_slow(self, since: float) -> None:
+        """Say so, once, if the exchange at hand began before `since`."""
+        if self._on_slow is not None and self._started < since:
+            on_slow, self._on_slow = self._on_slow, None
+            on_slow()
 
     async def send(self, data: bytes) -> None:
         """Send a piece of the body; waits while the service reads slower than the client writes."""
@@ -147,6 +161,7 @@ class Connection(asyncio.Protocol):
         if not (self._complete and self._sent and self._reusable):
             self.abort()
         self._busy = False
+        self._on_slow = None
         self.idle_since = self._loop.time()
 
     def abort(self) -> None:
@@ -222,6 +237,9 @@ class Connection(asyncio.Protocol):
         if self._complete:
             return
         status = self._parser.get_status_code()
+        if status not in _STATUSES:
+            self.fail(UpstreamBroken("The service behind this address answered with a status that HTTP does not know."))
+            return
         if status < _FIRST_FINAL:
             self._interim += 1
             self.headers = []

@@ -14,8 +14,6 @@ from shared.errors import Failure
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-# A request that is answered sooner than this needs no timer, and no second task that looks whether its client is gone.
-_WATCH_AFTER_SECONDS: Final = 0.1
 # A body up to this size is read before a connection to the service is taken, so a slow client holds none.
 GATHERED: Final = 64 * 1024
 
@@ -79,7 +77,7 @@ class Ask:
 class Answer:
     """A service's answer: `status` and `headers` are there, the body is read piece by piece. Close it in any case."""
 
-    __slots__ = ("_ask", "_client", "_closed", "_connection", "_pool", "_receive", "_watch")
+    __slots__ = ("_ask", "_client", "_closed", "_connection", "_pool", "_receive")
 
     def __init__(self, connection: Connection, pool: Pool, ask: Ask, receive: Receive) -> None:
         self._connection = connection
@@ -87,16 +85,17 @@ class Answer:
         self._ask = ask
         self._receive = receive
         self._client: asyncio.Task[None] | None = None
-        self._watch: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def begin(self) -> None:
         """Send the request and wait for the head of the answer."""
         ask = self._ask
-        self._connection.start(ask.framed_head, method=ask.method, whole=ask.whole, timeouts=ask.timeouts)
-        if ask.whole:
-            self._watch = asyncio.get_running_loop().call_later(_WATCH_AFTER_SECONDS, self._keep_watch)
-        else:
+        # One that is answered soon needs no timer, and no second task that looks whether its client is gone.
+        on_slow = self._keep_watch if ask.whole else None
+        self._connection.start(
+            ask.framed_head, method=ask.method, whole=ask.whole, timeouts=ask.timeouts, on_slow=on_slow
+        )
+        if on_slow is None:
             self._keep_watch()
         await self._connection.head()
 
@@ -133,8 +132,6 @@ class Answer:
         if self._closed:
             return  # somebody else may be using the connection by now
         self._closed = True
-        if self._watch is not None:
-            self._watch.cancel()
         if self._client is not None:
             self._client.cancel()
         self._connection.end()

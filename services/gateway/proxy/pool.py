@@ -6,9 +6,13 @@ import asyncio
 import contextlib
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 from services.gateway.domain.refusals import UpstreamAway, UpstreamBusy
 from services.gateway.proxy.connection import Connection
+
+# How often the pool looks which exchanges have been going on for so long: one timer for all.
+_LOOK_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Pool:
         self._idle: list[Connection] = []
         self._taken: set[Connection] = set()
         self._opening = 0
+        self._look: asyncio.TimerHandle | None = None
         # Whoever waits gets a connection, or None: leave to open one.
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
 
@@ -55,6 +60,8 @@ class Pool:
 
     async def acquire(self, *, fresh: bool = False) -> Connection:
         """Take a connection, a newly opened one if `fresh`; raises UpstreamBusy or UpstreamAway."""
+        if self._look is None:
+            self._look_again()
         if fresh:
             self._drop_idle()
         elif connection := self._pop_idle():
@@ -88,6 +95,21 @@ class Pool:
         self._drop_idle()
         for connection in list(self._taken):
             connection.abort()
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+
+    def _look_for_slow(self) -> None:
+        self._look = None
+        if not self.in_use:
+            return
+        since = asyncio.get_running_loop().time() - _LOOK_SECONDS
+        for connection in list(self._taken):
+            connection.notice_if_slow(since)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        self._look = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look_for_slow)
 
     def _pop_idle(self) -> Connection | None:
         oldest = asyncio.get_running_loop().time() - self._limits.idle_seconds

@@ -1,0 +1,146 @@
+"""What becomes of a client's connection: good requests beside bad ones, old versions, long silence."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from tests.gateway.raw import OK, Line, RawService, raw_service, send_raw
+from tests.gateway.recording import record
+from tests.gateway.running import Running, running_gateway
+from tests.support.eventually import eventually
+
+GARBAGE = b"GARBAGE\r\n\r\n"
+BAD_BODY = b"POST /ref/bad HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+
+
+def get(path: str, *, version: str = "1.1") -> bytes:
+    return f"GET {path} HTTP/{version}\r\nHost: x\r\n\r\n".encode()
+
+
+def post(path: str) -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok".encode()
+
+
+async def say_when_told(line: Line) -> None:
+    """Answer each request in two halves; the test gives leave for each."""
+    while True:
+        head = await line.head()
+        if head.startswith(b"POST"):
+            await line.reader.readexactly(2)
+        await line.reader.readexactly(1)
+        await line.say(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf")
+        await line.reader.readexactly(1)
+        await line.say(b"half")
+
+
+async def give_leave(service: RawService) -> None:
+    await asyncio.sleep(0.1)
+    service.lines[0].reader.feed_data(b"!")
+
+
+@pytest.mark.parametrize("bad", [GARBAGE, BAD_BODY, b"GET /" + b"y" * 500_000])
+@pytest.mark.parametrize("when", ["together", "before the answer", "in the middle of the answer"])
+async def test_a_refusal_is_never_taken_for_the_answer_to_the_good_request_before_it(bad: bytes, when: str) -> None:
+    async with raw_service(say_when_told) as service, running_gateway(service.url) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(post("/ref/good") + (bad if when == "together" else b""))
+        await eventually(lambda: service.heads)
+        if when == "before the answer":
+            writer.write(bad)
+        await give_leave(service)
+        if when == "in the middle of the answer":
+            await reader.readuntil(b"half")
+            writer.write(bad)
+        await give_leave(service)
+        rest = await asyncio.wait_for(reader.read(), 5)
+        assert rest.endswith(b"half")
+        assert b"HTTP/1.1 400" not in rest
+        assert b"HTTP/1.1 431" not in rest
+        assert len(service.heads) == 1
+        writer.close()
+
+
+async def test_a_client_that_sends_far_ahead_is_answered_in_order_and_let_go() -> None:
+    asked = b"".join(get(f"/ref/{number}") for number in range(5_000))
+
+    async def script(line: Line) -> None:
+        while True:
+            path = (await line.head()).split(b" ")[1]
+            await asyncio.sleep(0.005)
+            await line.say(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(path), path))
+
+    async with raw_service(script) as service, running_gateway(service.url) as running:
+        answer = await send_raw(running.port, asked, seconds=5)
+        told = [int(part.partition(b"HTTP")[0]) for part in answer.split(b"\r\n\r\n/ref/")[1:]]
+        assert told == list(range(len(told)))
+        assert len(service.heads) < 100
+        assert running.gateway.upstreams["invitations"].pool.in_use == 0
+
+
+async def test_what_never_becomes_a_request_has_an_id_and_safe_headers_too() -> None:
+    async with running_gateway() as running:
+        answer = (await send_raw(running.port, GARBAGE, seconds=1)).lower()
+        assert b"x-request-id: " in answer
+        assert b"x-content-type-options: nosniff" in answer
+        assert b"connection: close" in answer
+        assert b"\r\ndate: " in answer
+
+
+async def test_an_answer_to_a_client_that_is_still_sending_is_not_lost() -> None:
+    async with running_gateway() as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(GARBAGE)
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        writer.write(b"more of it, which comes when the answer is out")
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        assert (await asyncio.wait_for(reader.read(), 3)).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+
+
+@pytest.mark.parametrize("framing", ["transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0", "x: y\r\n\r\nok"])
+async def test_a_client_of_http_1_0_gets_no_chunks(framing: str) -> None:
+    async def script(line: Line) -> None:
+        await line.head()
+        await line.say(f"HTTP/1.1 200 OK\r\n{framing}\r\n\r\n".encode())
+
+    async with raw_service(script) as service, running_gateway(service.url) as running:
+        answer = await send_raw(running.port, get("/ref/x", version="1.0"), seconds=2)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert body.strip() == b"ok"
+        assert b"transfer-encoding" not in head
+        assert b"connection: close" in head
+
+
+async def test_a_request_that_names_a_fragment_is_refused() -> None:
+    async with raw_service(record) as service, running_gateway(service.url) as running:
+        answer = await send_raw(running.port, get("/ref/x#/../y"), seconds=1)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert service.heads == []
+
+
+async def test_a_silent_connection_is_closed_and_a_busy_one_is_not() -> None:
+    async with raw_service(say_slowly) as service, running_gateway(service.url, keep_alive_seconds=1) as running:
+        assert await seconds_until_closed(running, b"") < 12, "the time for a head that never comes"
+        busy = await seconds_until_closed(running, get("/ref/x"))
+        assert 2.5 < busy < 9, "the answer takes two seconds, the silence after it one"
+
+
+async def say_slowly(line: Line) -> None:
+    while True:
+        await line.head()
+        await asyncio.sleep(2)
+        await line.say(OK)
+
+
+async def seconds_until_closed(running: Running, asked: bytes) -> float:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    began = time.monotonic()
+    writer.write(asked)
+    await asyncio.wait_for(reader.read(), 15)
+    writer.close()
+    return time.monotonic() - began
