@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import socket
 from collections.abc import Callable
 
@@ -17,8 +19,9 @@ log = logging.getLogger(__name__)
 class DrainingServer(uvicorn.Server):
     """Says `connection: close` with each answer for a moment, and shuts down as uvicorn does only then.
 
-    uvicorn closes idle connections at once, and a request that is on its way into one is lost. Clients that are busy
-    follow the farewell instead; new connections go to another replica.
+    uvicorn stops listening and closes idle connections at once, and a request that is on its way into one is lost. So
+    for a moment all is served as before, with the farewell: busy clients take to another replica by themselves.
+    Closing a listening socket resets the connections that wait to be accepted, so the last of them are accepted first.
     """
 
     def __init__(
@@ -38,10 +41,9 @@ class DrainingServer(uvicorn.Server):
         """Drain, then shut down as uvicorn does."""
         log.info("draining: each answer is the last one on its connection")
         self._on_farewell()
-        for server in self.servers:
-            server.close()
         await self._say_farewell()
         self._on_end()
+        await self._stop_listening()
         await super().shutdown(sockets)
 
     async def _say_farewell(self) -> None:
@@ -49,6 +51,31 @@ class DrainingServer(uvicorn.Server):
         end = loop.time() + self._farewell_seconds
         while self.server_state.connections and loop.time() < end:  # noqa: ASYNC110 (uvicorn tells nobody)
             await asyncio.sleep(0.05)
+
+    async def _stop_listening(self) -> None:
+        listening = [socket.socket(fileno=os.dup(own.fileno())) for server in self.servers for own in server.sockets]
+        for server in self.servers:
+            server.close()
+        accepted = [connection for own in listening for connection in _accept_all(own)]
+        for connection in accepted:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Make the protocol of a connection, as uvicorn does it."""
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+
+def _accept_all(listening: socket.socket) -> list[socket.socket]:
+    """Accept what waits, and close."""
+    accepted = []
+    with listening, contextlib.suppress(BlockingIOError):
+        listening.setblocking(False)
+        while True:
+            connection, _ = listening.accept()
+            connection.setblocking(False)
+            accepted.append(connection)
+    return accepted
 
 
 class Farewell:

@@ -89,9 +89,10 @@ async def test_slow_readers_do_not_make_the_gateway_hold_what_they_do_not_read(i
             writer.close()
 
 
-async def knock(running: Process, outcomes: Counter[str], method: str, name: str) -> None:
+async def knock(running: Process, outcomes: Counter[str], method: str, name: str, *, keep: bool = True) -> None:
     """Call without pause, each time for another thing, until nobody opens any more; count what came back."""
-    async with httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=10) as client:
+    limits = httpx.Limits(max_keepalive_connections=None if keep else 0)
+    async with httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=20, limits=limits) as client:
         for number in range(100_000):
             path = f"/ref/{name}-{number}"
             try:
@@ -114,11 +115,12 @@ async def answered_again(*outcomes: Counter[str]) -> None:
     await eventually(lambda: all(counted["right"] >= goal for counted, goal in goals), within=60)
 
 
-async def test_sigterm_under_load_loses_no_request(issuer: Issuer) -> None:
+@pytest.mark.parametrize("keep", [True, False], ids=["connections that are kept", "a connection per request"])
+async def test_sigterm_under_load_loses_no_request(issuer: Issuer, *, keep: bool) -> None:
     outcomes: Counter[str] = Counter()
     settings = {"GATEWAY_PUBLIC_CALLS_PER_MINUTE": "1000000"}
     async with raw_service(a_service(issuer)) as service, gateway_process(service.url, **settings) as running:
-        callers = [asyncio.create_task(knock(running, outcomes, "GET", str(number))) for number in range(8)]
+        callers = [asyncio.create_task(knock(running, outcomes, "GET", str(number), keep=keep)) for number in range(8)]
         await eventually(lambda: outcomes["right"] > 200, within=60)
         running.terminate()
         await asyncio.gather(*callers)

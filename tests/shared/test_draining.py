@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 
@@ -62,18 +63,35 @@ async def test_the_request_at_hand_and_the_next_on_its_connection_are_answered(s
         writer.close()
 
 
-async def test_new_connections_go_elsewhere_at_once(server: DrainingServer) -> None:
+async def test_newcomers_are_served_and_sent_elsewhere_until_the_door_closes(server: DrainingServer) -> None:
     address = server.servers[0].sockets[0].getsockname()
     _, kept = await connect(server)
     server.should_exit = True
+    answered = 0
 
     async def is_refused() -> bool:
+        nonlocal answered
         try:
-            _, writer = await asyncio.open_connection(*address)
+            reader, writer = await asyncio.open_connection(*address)
         except ConnectionRefusedError:
             return True
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):  # it came in the very last moment
+            answered += b"connection: close" in await ask(reader, writer)
         writer.close()
         return False
 
-    await eventually(is_refused, within=0.9)
+    await eventually(is_refused, within=5)
+    assert answered
     kept.close()
+
+
+async def test_who_waits_at_the_door_when_it_closes_is_still_let_in(server: DrainingServer) -> None:
+    listening = server.servers[0].sockets[0].getsockname()
+    with socket.create_connection(listening) as waiting:
+        await server._stop_listening()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(*listening)
+        waiting.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(waiting, ASK)
+        assert (await loop.sock_recv(waiting, 1_000)).startswith(b"HTTP/1.1 200")

@@ -41,6 +41,7 @@ class GuardLimits:
     head_seconds: float = 10.0
     linger_seconds: float = 5.0
     unread_seconds: float = 60.0
+    newcomer_seconds: float = 1.0
     draining: bool = False
 
 
@@ -83,6 +84,9 @@ class GuardedProtocol(HttpToolsProtocol):
         """Close soon, as the server stops; uvicorn waits for every request, also for one that was refused."""
         if self._refused and (self._running is None or self._running.disconnected):
             self.transport.close()
+        elif self._in_head or (self.cycle is None and not self._refused):
+            # Opened a moment ago to ask something, which is on its way.
+            self.loop.call_later(self.limits.newcomer_seconds, super().shutdown)
         else:
             super().shutdown()
 
