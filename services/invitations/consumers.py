@@ -17,14 +17,14 @@ async def copy_account(context: Context, conn: Connection, event: UserRegistered
 
 @outside
 async def place_chunk(context: Context, event: BulkChunkQueued) -> None:
-    """Give codes to the rows of a chunk and put their messages in line.
+    """Give codes to the rows of a chunk and send their messages.
 
     Outside the inbox's shared transaction: a chunk holds its sponsor's lock, and two chunks in one transaction
     would hold it for both. Rows that are placed already are left alone, so that a redelivery changes nothing.
     """
     async with context.database.transaction() as conn:
-        await placing.place_chunk(conn, event.job_id, event.first_row, event.last_row, context.terms(claimed=False))
-    context.sender.wake()
+        placement = await placing.place_chunk(conn, event.job_id, event.first_row, event.last_row, context.terms())
+    await context.sender.send_claimed(placement.delivery_ids)
 
 
 EVENT_HANDLERS: Handlers = {UserRegistered: copy_account, UserChanged: copy_account}

@@ -36,13 +36,13 @@ class Context:
     throttle: Throttle
     providers: Mapping[str, Provider]
 
-    def terms(self, *, claimed: bool) -> Terms:
-        """Say how invitations are made now; `claimed`: this process sends their messages itself, at once."""
+    def terms(self) -> Terms:
+        """Say how invitations are made now."""
         return Terms(
             sealer=self.sealer,
             providers={channel: self.settings.provider_of(channel) for channel in Channel},
             expiry=timedelta(days=self.settings.expiry_days),
-            claimed_by=self.sender.name if claimed else None,
+            claimed_by=self.sender.name,
             lease=timedelta(seconds=self.settings.lease_seconds),
         )
 

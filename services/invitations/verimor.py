@@ -94,7 +94,7 @@ class Verimor:
 
     async def _post(self, order: Mapping[str, Any]) -> Outcome:
         try:
-            response = await self._client.post("/v2/send.json", json=order)
+            response = await self._client.post("/v2/send.json", content=orjson.dumps(order), headers=_JSON)
         except CERTAINLY_NOT_SENT as error:
             return NotSent(type(error).__name__)
         except httpx.RequestError as error:
@@ -220,6 +220,7 @@ def _report_of(item: dict[str, Any]) -> StatusReport:
     )
 
 
+_JSON = {"content-type": "application/json"}
 _FAILURES = frozenset({DeliveryStatus.UNDELIVERED, DeliveryStatus.FAILED})
 
 

@@ -16,7 +16,7 @@ from services.invitations.app import create_app
 from services.invitations.commands import accounts, placing
 from services.invitations.context import Context
 from services.invitations.settings import InvitationsSettings
-from services.invitations.store import jobs
+from services.invitations.store import deliveries, jobs
 from shared.db import Row
 from shared.events import UserRegistered
 from tests.support.builders import a_user_registered
@@ -96,13 +96,13 @@ class Stage:
         )
 
     async def place_all(self, job_id: int) -> None:
-        """Place a job's rows as the worker would when the chunks' events arrive, in the order of the outbox."""
+        """Place a job's rows as a worker that dies before it sends would, in the order of the outbox."""
+        terms = self.context.terms()
         for event in await self.events("invitations.bulk_chunk.queued.v1"):
             if event["job_id"] == job_id:
                 async with self.context.database.transaction() as conn:
-                    await placing.place_chunk(
-                        conn, job_id, event["first_row"], event["last_row"], self.context.terms(claimed=False)
-                    )
+                    placed = await placing.place_chunk(conn, job_id, event["first_row"], event["last_row"], terms)
+                    await deliveries.release_claims(conn, placed.delivery_ids, terms.claimed_by, 0)
 
     async def events(self, routing_key: str) -> list[dict[str, Any]]:
         """Read the events of a kind that wait in the outbox (nobody relays them here)."""

@@ -7,7 +7,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-from services.invitations.domain.codes import Tier
 from services.invitations.store import codes
 from services.invitations.store.codes import StockMovedError
 from tests.invitations.stage import Stage, recipients
@@ -114,7 +113,10 @@ async def test_the_database_itself_refuses_that_two_invitations_hold_one_code(st
 async def test_an_allocation_that_finds_less_than_was_counted_changes_nothing(stage: Stage) -> None:
     await stage.stock("M", 2)
     invitation_id = (await stage.invite(recipients(1))).json()["data"]["results"][0]["invitationId"]
+    (free,) = await stage.query("SELECT id FROM codes WHERE state = 'available'")
+    (other,) = await stage.query("INSERT INTO codes (sponsor_id, tier, code, state, added_by) VALUES"
+                                 " (6, 'M', 'M-TAKEN', 'reserved', 166) RETURNING id")  # fmt: skip
     with pytest.raises(StockMovedError):
         async with stage.context.database.transaction() as conn:
-            await codes.reserve_codes(conn, 6, Tier.M, [invitation_id, invitation_id])
+            await codes.reserve_codes(conn, [free["id"], other["id"]], [invitation_id, invitation_id])
     assert (await stage.left("M"))["available"] == 1

@@ -199,6 +199,21 @@ async def test_all_senders_share_the_pace_of_an_account(settings: InvitationsSet
         assert asyncio.get_running_loop().time() - started >= (40 - 10) / 20
 
 
+async def test_a_slow_pace_still_fills_requests(
+    settings: InvitationsSettings, issuer: Issuer, provider: SandboxProvider
+) -> None:
+    """A provider that takes 240 requests a minute must not get one for each message that the pace lets through."""
+    slow = settings.model_copy(update={"messages_per_second": 100.0, "messages_burst": 50.0})
+    async with opened(slow, issuer) as stage:
+        await stage.register(6, "Sponsor")
+        job_id = await queued(stage, 150)
+        async with sending(stage.context):
+            await finished(stage, job_id, sent=150)
+        requests = await stage.query("SELECT DISTINCT coalesce(batch_id, id) FROM deliveries")
+    assert len(requests) <= 6
+    assert set(provider.phones().values()) == {1}
+
+
 async def test_nothing_goes_out_in_a_sponsors_quiet_hours(stage: Stage, provider: SandboxProvider) -> None:
     now = datetime.now(ISTANBUL)
     around_now = {

@@ -226,7 +226,10 @@ def test_the_bucket_gives_what_it_has_and_fills_with_time() -> None:
     assert granted == 20
     account, granted = account.take(50, pace, NOW + timedelta(seconds=0.55))
     assert granted == 5
-    assert account.pause_for(pace, NOW + timedelta(seconds=0.55)) == pytest.approx(0.05)
+    assert account.pause_for(1, pace, NOW + timedelta(seconds=0.55)) == pytest.approx(0.05)
+    assert account.pause_for(5, pace, NOW + timedelta(seconds=0.55)) == pytest.approx(0.45)
+    assert account.pause_for(500, pace, NOW + timedelta(seconds=0.55)) == pytest.approx(0.95), "a second's worth"
+    assert account.pause_for(0, pace, NOW + timedelta(seconds=0.55)) == 0
 
 
 def test_the_circuit_opens_after_failures_in_a_row_and_closes_with_a_success() -> None:
@@ -241,7 +244,7 @@ def test_the_circuit_opens_after_failures_in_a_row_and_closes_with_a_success() -
 
 def test_a_pause_that_the_provider_asks_for_is_kept() -> None:
     account = ProviderAccount(20, NOW, 0, None).learn(succeeded=5, failed=1, pause=30, now=NOW)
-    assert account.pause_for(Pace(10, 20), NOW + timedelta(seconds=10)) == 20
+    assert account.pause_for(1, Pace(10, 20), NOW + timedelta(seconds=10)) == 20
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ class Parcel:
     rows: Sequence[Row]
 
 
-def pack(provider: Provider, line: Sequence[Row], requests: int, *, batches: bool) -> list[Parcel]:
+def pack(provider: Provider, line: Sequence[Row], requests: int) -> list[Parcel]:
     """Pack the head of the line into so many requests, in its order."""
-    most = provider.most_at_once if batches and isinstance(provider, BatchProvider) else 1
+    most = provider.most_at_once if isinstance(provider, BatchProvider) else 1
     parcels: list[Parcel] = []
     together: list[Row] = []
     for row in line:

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import NamedTuple
 from uuid import UUID
 
 from services.invitations.commands import evidence
 from services.invitations.domain import tokens
 from services.invitations.domain.bulk import REASONS, Refusal, RowOutcome, SponsorDisabled
-from services.invitations.domain.codes import Shortage, Tier, Want, allot
+from services.invitations.domain.codes import Shortage, Tier, Want, allot, most_wanted
 from services.invitations.domain.deliveries import State, delivery_id_of
 from services.invitations.domain.jobs import Job
 from services.invitations.store import accounts, codes, deliveries, invitations, jobs
@@ -21,13 +23,13 @@ from shared.sealing import Sealer
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How new invitations are made; `claimed_by`: the calling process sends the messages itself, at once."""
+    """How new invitations are made; whoever places them has claimed their messages and sends them at once."""
 
     sealer: Sealer
     providers: Mapping[str, str]
     expiry: timedelta
-    claimed_by: str | None = None
-    lease: timedelta = timedelta(0)
+    claimed_by: str
+    lease: timedelta
 
 
 @dataclass(slots=True)
@@ -36,6 +38,14 @@ class Placement:
 
     delivery_ids: list[UUID] = field(default_factory=list)
     shortages: list[Shortage] = field(default_factory=list)
+
+
+class _Served(NamedTuple):
+    """A row that gets its codes."""
+
+    row: Row
+    tier: Tier
+    code_ids: list[int]
 
 
 async def place_chunk(conn: Connection, job_id: int, first_row: int, last_row: int, terms: Terms) -> Placement:
@@ -55,14 +65,16 @@ async def place_rows(conn: Connection, job: Job, rows: Sequence[Row], terms: Ter
     placement = Placement()
     updates, eligible = await _set_aside(conn, job, rows)
     wants = [Want(row["code_count"], Tier(row["tier"]) if row["tier"] else None) for row in eligible]
-    stock = await codes.count_available(conn, job.sponsor_id, sum(want.quantity for want in wants))
-    served: list[tuple[Row, Tier]] = []
-    for row, verdict in zip(eligible, allot(wants, stock), strict=True):
+    stock = await codes.list_available(conn, job.sponsor_id, most_wanted(wants))
+    verdicts = allot(wants, {tier: len(code_ids) for tier, code_ids in stock.items()})
+    left = {tier: iter(code_ids) for tier, code_ids in stock.items()}
+    served: list[_Served] = []
+    for row, verdict in zip(eligible, verdicts, strict=True):
         if isinstance(verdict, Shortage):
             placement.shortages.append(verdict)
             updates.append(_refused(job, row, Refusal.INSUFFICIENT_CODES, str(verdict)))
         else:
-            served.append((row, verdict))
+            served.append(_Served(row, verdict, list(islice(left[verdict], row["code_count"]))))
     if served:
         placement.delivery_ids = await _invite(conn, job, served, terms, updates)
     await jobs.save_rows(conn, updates)
@@ -86,21 +98,22 @@ async def _set_aside(conn: Connection, job: Job, rows: Sequence[Row]) -> tuple[l
 
 
 async def _invite(
-    conn: Connection, job: Job, served: Sequence[tuple[Row, Tier]], terms: Terms, updates: list[RowUpdate]
+    conn: Connection, job: Job, served: Sequence[_Served], terms: Terms, updates: list[RowUpdate]
 ) -> list[UUID]:
     """Make the invitations, reserve their codes, put their messages in line and say so."""
     ids = await invitations.draw_ids(conn, len(served))
     now = datetime.now(UTC)
     new_invitations = [
-        _invitation(job, row, tier, invitation_id, terms, now)
-        for (row, tier), invitation_id in zip(served, ids, strict=True)
+        _invitation(job, one.row, one.tier, invitation_id, terms, now)
+        for one, invitation_id in zip(served, ids, strict=True)
     ]
     messages = [_delivery(job, invitation_id, terms, now) for invitation_id in ids]
     await invitations.insert_invitations(conn, new_invitations)
-    for tier in Tier:
-        holders = [new.id for new in new_invitations if new.tier == tier for _ in range(new.code_count)]
-        if holders:
-            await codes.reserve_codes(conn, job.sponsor_id, tier, holders)
+    await codes.reserve_codes(
+        conn,
+        [code_id for one in served for code_id in one.code_ids],
+        [invitation_id for one, invitation_id in zip(served, ids, strict=True) for _ in one.code_ids],
+    )
     await deliveries.insert_deliveries(conn, messages)
     updates.extend(RowUpdate(job.id, new.row_no, RowOutcome.SENDING, invitation_id=new.id) for new in new_invitations)
     await outbox.add_many(conn, _events(job, new_invitations))
@@ -135,9 +148,9 @@ def _delivery(job: Job, invitation_id: int, terms: Terms, now: datetime) -> deli
         ordinal=1,
         channel=job.channel,
         provider=terms.providers[job.channel],
-        state=State.CLAIMED if terms.claimed_by else State.QUEUED,
+        state=State.CLAIMED,
         claimed_by=terms.claimed_by,
-        lease_until=now + terms.lease if terms.claimed_by else None,
+        lease_until=now + terms.lease,
         due_at=now,
     )
 

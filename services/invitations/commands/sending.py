@@ -49,8 +49,6 @@ _SETTLE_AT_MOST: Final = 500
 # Answers that arrive within this time share a transaction.
 _GATHER_SECONDS: Final = 0.01
 _RETRY_SECONDS: Final = 1.0
-# So few recipients of a call get a request each, so that one wrong number among them costs no second round.
-_FEW: Final = 20
 # A longer wait for the provider's pace is spent in the queue and not in a claim.
 _LONGEST_WAIT_SECONDS: Final = 2.0
 # Our account is refused: nothing of it goes out until somebody has looked.
@@ -90,15 +88,11 @@ class Sender:
         self._pace = Pace(settings.messages_per_second, settings.messages_burst)
         self.name = name
         self._in_flight: set[asyncio.Task[None]] = set()
+        self._reserved = 0
         self._room = asyncio.Event()
-        self._due = asyncio.Event()
         self._answers: asyncio.Queue[_Sent] = asyncio.Queue()
         self._settled: dict[UUID, asyncio.Future[None]] = {}
         self._failing: set[str] = set()
-
-    def wake(self) -> None:
-        """Say that messages were put in line."""
-        self._due.set()
 
     @asynccontextmanager
     async def settling(self) -> AsyncIterator[None]:
@@ -123,6 +117,15 @@ class Sender:
             for provider in self._providers.values():
                 lanes.create_task(self._run_lane(provider))
 
+    async def send_claimed(self, delivery_ids: Sequence[UUID], until: float | None = None) -> None:
+        """Send messages that the caller claimed for this sender; returns when all are under way or back in line."""
+        if not delivery_ids:
+            return
+        async with self._database.connection() as conn:
+            rows = await deliveries.list_outgoing(conn, delivery_ids)
+        for name in {row["provider"] for row in rows}:
+            await self._send_all(self._providers[name], [row for row in rows if row["provider"] == name], until)
+
     async def send_now(self, delivery_ids: Sequence[UUID], deadline_seconds: float) -> None:
         """Send messages that the caller claimed for this sender; returns when all are settled, or at the deadline.
 
@@ -136,18 +139,13 @@ class Sender:
         await self._send_and_wait(spoilt, until)
 
     async def _send_and_wait(self, delivery_ids: Sequence[UUID], until: float) -> None:
-        if not delivery_ids:
-            return
         loop = asyncio.get_running_loop()
         waiting = {delivery_id: loop.create_future() for delivery_id in delivery_ids}
         self._settled.update(waiting)
         try:
-            async with self._database.connection() as conn:
-                rows = await deliveries.list_outgoing(conn, delivery_ids)
-            for name in {row["provider"] for row in rows}:
-                lane = [row for row in rows if row["provider"] == name]
-                await self._send_claimed(self._providers[name], lane, until=until, batches=len(lane) > _FEW)
-            await asyncio.wait(waiting.values(), timeout=max(0.0, until - time.monotonic()))
+            await self.send_claimed(delivery_ids, until)
+            if waiting:
+                await asyncio.wait(waiting.values(), timeout=max(0.0, until - time.monotonic()))
         finally:
             for delivery_id in waiting:
                 self._settled.pop(delivery_id, None)
@@ -157,21 +155,11 @@ class Sender:
             try:
                 claimed = await self._claim(provider.name)
                 if claimed:
-                    await self._send_claimed(provider, claimed, until=None, batches=True)
+                    await self._send_all(provider, claimed, None)
                     continue
             except Unavailable as error:
                 log.warning("sending by %s has to wait: %s", provider.name, error.message)
-            await self._wait_for_due()
-
-    async def _wait_for_due(self) -> None:
-        try:
-            async with asyncio.timeout(self._settings.poll_seconds):
-                await self._due.wait()
-        except TimeoutError:
-            return
-        # All lanes wake before anybody clears the flag: they wait for the same loop iteration.
-        await asyncio.sleep(0)
-        self._due.clear()
+            await asyncio.sleep(self._settings.poll_seconds)
 
     async def _claim(self, provider: str) -> list[Row]:
         async with self._database.transaction() as conn:
@@ -183,21 +171,18 @@ class Sender:
                 await jobs.save_unsent_as_cancelled(conn, ended)
             return [row for row in rows if row["status"] == Status.PENDING]
 
-    async def _send_claimed(
-        self, provider: Provider, rows: Sequence[Row], *, until: float | None, batches: bool
-    ) -> None:
+    async def _send_all(self, provider: Provider, rows: Sequence[Row], until: float | None) -> None:
         """Send claimed messages as fast as the provider's pace and our own room allow."""
         line = deque(await self._keep_quiet(rows))
         while line:
-            requests = await self._wait_for_room(until)
-            parcels = pack(provider, line, requests, batches=batches)
-            begun, pause = await self._begin(provider, parcels)
+            async with self._room_until(until) as requests:
+                begun, pause = await self._begin(provider, pack(provider, line, requests))
             for _ in range(begun):
                 line.popleft()
-            if _is_over(until) or (pause is not None and pause > _LONGEST_WAIT_SECONDS):
-                await self._give_back(line, pause or 0.0)
+            if _is_over(until) or pause > _LONGEST_WAIT_SECONDS:
+                await self._give_back(line, pause)
                 return
-            if pause is not None:
+            if line:
                 await asyncio.sleep(pause)
 
     async def _keep_quiet(self, rows: Sequence[Row]) -> list[Row]:
@@ -212,8 +197,8 @@ class Sender:
             await self._give_back(quiet_rows, pause)
         return may_go
 
-    async def _begin(self, provider: Provider, parcels: Sequence[Parcel]) -> tuple[int, float | None]:
-        """Commit that these are being sent, then send; gives how many may go, and the pause if not all may."""
+    async def _begin(self, provider: Provider, parcels: Sequence[Parcel]) -> tuple[int, float]:
+        """Commit that these are being sent, then send; gives how many may go, and the pause before the next may."""
         wanted = sum(len(parcel.rows) for parcel in parcels)
         async with self._database.transaction() as conn:
             account, now = await deliveries.lock_provider_account(conn, provider.name, self._pace.burst)
@@ -224,7 +209,7 @@ class Sender:
             begun = await deliveries.begin_sending(conn, batch_of, self.name, self._settings.lease_seconds)
         for parcel in parcels:
             self._start(provider, parcel, begun)
-        return granted, None if granted == wanted else max(0.01, account.pause_for(self._pace, now))
+        return granted, account.pause_for(wanted - granted, self._pace, now)
 
     def _start(self, provider: Provider, parcel: Parcel, attempts: Mapping[UUID, int]) -> None:
         rows = [row for row in parcel.rows if row["id"] in attempts]
@@ -271,17 +256,24 @@ class Sender:
             row["id"], row["phone"], wording.render(row["custom_message"], variables, opt_out), variables
         )
 
-    async def _wait_for_room(self, until: float | None) -> int:
-        """Wait until a good part of our places is free; gives how many requests may go out."""
-        places = self._settings.requests_at_once
-        while (free := places - len(self._in_flight)) < max(1, places // 2):
+    @asynccontextmanager
+    async def _room_until(self, until: float | None) -> AsyncIterator[int]:
+        """Wait until a good part of our places is free, and keep them; gives how many requests may go out."""
+        most = self._settings.requests_at_once
+        while (free := most - len(self._in_flight) - self._reserved) < max(1, most // 2):
             self._room.clear()
             try:
                 async with asyncio.timeout(None if until is None else max(0.0, until - time.monotonic())):
                     await self._room.wait()
             except TimeoutError:
-                return 0
-        return free
+                free = 0
+                break
+        self._reserved += free
+        try:
+            yield free
+        finally:
+            self._reserved -= free
+            self._room.set()
 
     async def _give_back(self, rows: Sequence[Row], pause: float) -> None:
         ids = [row["id"] for row in rows]

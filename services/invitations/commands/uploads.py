@@ -100,7 +100,7 @@ async def preview_upload(conn: Connection, caller: Principal, upload: Upload, li
     summary = reading.summary
     invited = await invitations.list_invited(conn, upload.sponsor_id, list(phones))
     opted_out = await invitations.list_opted_out(conn, list(phones))
-    stock = await codes.list_stock(conn, upload.sponsor_id)
+    stock = (await codes.list_stocks(conn, [upload.sponsor_id]))[upload.sponsor_id]
     text, segments = _example(upload.custom_message, account.full_name, link_base_url)
     return {
         "success": True,

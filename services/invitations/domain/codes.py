@@ -1,6 +1,7 @@
 """Codes: tiers, stock, and who gets which when there are not enough for all."""
 
 import secrets
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -66,6 +67,14 @@ def allot(wants: Sequence[Want], stock: Mapping[Tier, int]) -> list[Tier | Short
             left[tier] -= want.quantity
             outcome.append(tier)
     return outcome
+
+
+def most_wanted(wants: Sequence[Want]) -> dict[Tier, int]:
+    """Say how many codes of each tier these could need at most."""
+    most: Counter[Tier] = Counter()
+    for want in wants:
+        most.update(dict.fromkeys([want.tier] if want.tier else Tier, want.quantity))
+    return dict(most)
 
 
 def make_codes(tier: Tier, count: int) -> list[str]:

@@ -33,11 +33,16 @@ class ProviderAccount:
         granted = 0 if self.paused_until and self.paused_until > now else min(wanted, int(level))
         return replace(self, tokens=level - granted, refilled_at=now), granted
 
-    def pause_for(self, pace: Pace, now: datetime) -> float:
-        """Tell for how many seconds nothing can be sent."""
+    def pause_for(self, wanted: int, pace: Pace, now: datetime) -> float:
+        """Tell for how many seconds to wait before the next `wanted` messages, or what can be sent in a second.
+
+        Whoever came back for each single message would send it in a request of its own, where a provider takes many
+        in one and so many requests a minute.
+        """
         if self.paused_until and self.paused_until > now:
             return (self.paused_until - now).total_seconds()
-        return max(0.0, (1.0 - self.tokens) / pace.per_second)
+        enough = max(1.0, min(wanted, pace.per_second, pace.burst))
+        return max(0.0, (enough - self.tokens) / pace.per_second) if wanted else 0.0
 
     def learn(self, *, succeeded: int, failed: int, pause: float | None, now: datetime) -> "ProviderAccount":
         """Take note of answers; `pause` is what the provider itself asked for (429 with Retry-After)."""

@@ -164,7 +164,7 @@ async def _call(
 ) -> Response:
     """Place in one transaction, send outside of any, report in another."""
     async with context.database.transaction() as conn:
-        started = await bulk.start_call(conn, caller, invitation, key_of(key, fingerprint), context.terms(claimed=True))
+        started = await bulk.start_call(conn, caller, invitation, key_of(key, fingerprint), context.terms())
     if isinstance(started, Answered):
         return JsonResponse(started.answer, status_code=started.status, headers={"idempotency-replayed": "true"})
     await context.sender.send_now(started.delivery_ids, context.settings.bulk_deadline_seconds)

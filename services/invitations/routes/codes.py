@@ -82,7 +82,7 @@ async def list_sponsors(
     del caller
     async with context.database.connection() as conn:
         found = await accounts.list_sponsors(conn, search=search, after=position_of(cursor) or 0, limit=limit + 1)
-        stocks = await codes.list_stock_of_many(conn, [account.id for account in found[:limit]])
+        stocks = await codes.list_stocks(conn, [account.id for account in found[:limit]])
     items = [
         SponsorBody(
             sponsor_id=account.id,
@@ -115,5 +115,5 @@ async def _usage(context: Context, sponsor_id: int | None, days: int) -> UsageBo
 
 async def _stock(context: Context, sponsor_id: int) -> StockBody:
     async with context.database.connection() as conn:
-        stock = await codes.list_stock(conn, sponsor_id)
+        stock = (await codes.list_stocks(conn, [sponsor_id]))[sponsor_id]
     return StockBody(sponsorId=sponsor_id, tiers=[TierStock(**tier._asdict()) for tier in stock])

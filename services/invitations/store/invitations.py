@@ -29,9 +29,7 @@ class NewInvitation(NamedTuple):
 
 async def draw_ids(conn: Connection, number: int) -> list[int]:
     """Draw ids for new invitations, so that tokens can be sealed and messages named before anything is stored."""
-    rows = await conn.fetch(
-        "SELECT nextval(pg_get_serial_sequence('invitations', 'id')) AS id FROM generate_series(1, $1)", number
-    )
+    rows = await conn.fetch("SELECT nextval('invitations_id_seq') AS id FROM generate_series(1, $1)", number)
     return sorted(row["id"] for row in rows)
 
 
