@@ -20,19 +20,20 @@ from services.audit.commands.retention import Pruning
 from services.audit.commands.verification import Scope
 from services.audit.context import open_context
 from services.audit.domain.checkpoints import VerifierKey, split_notes
+from services.audit.domain.findings import Finding, Kind, Report
 from services.audit.domain.offline import verify_export
-from services.audit.domain.verification import Report
 from services.audit.settings import AuditSettings
 from services.audit.worker import run as run_worker
 from shared import dead_letters, telemetry, web
 from shared.db import Database
-from shared.errors import Failure, Unavailable
+from shared.errors import Failure
 from shared.events.audit import Actor
 from shared.migrate import migrate_step
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _TAMPERED: Final = 1
 _UNKNOWN: Final = 2
+_KNOWN: Final = 3
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The shared, append-only, tamper-evident audit log.")
 
@@ -68,37 +69,67 @@ def migrate() -> None:
 
 @app.command()
 def verify(
-    first: Annotated[int | None, typer.Option("--from", help="First place to check; the beginning by default")] = None,
-    last: Annotated[int | None, typer.Option("--to", help="Last place to check; the end by default")] = None,
+    first: Annotated[
+        int | None, typer.Option("--from", min=1, help="First place to check; the beginning by default")
+    ] = None,
+    last: Annotated[int | None, typer.Option("--to", min=1, help="Last place to check; the end by default")] = None,
     checkpoint: Annotated[
         list[Path] | None, typer.Option(help="Signed checkpoints that you kept; may be given several times")
     ] = None,
     grace_seconds: Annotated[
-        int | None, typer.Option(help="How long a number of a producer may be missing before it counts as lost")
+        int | None, typer.Option(min=0, help="How long a number of a producer may be missing before it counts as lost")
     ] = None,
 ) -> None:
-    """Prove that nobody touched the log, or name what was done to it; exit code 1 then, 2 when there is no telling."""
+    """Prove that nobody touched the log, or name what was done to it.
+
+    Exit code 1 when something was; 2 when there is no telling; 3 when only what an operator has acknowledged was found.
+    """
+    if first and last and first > last:
+        raise typer.BadParameter("--from lies behind --to")
     settings = AuditSettings.load()
     telemetry.configure_logging("audit", "verify", "ERROR")
     kept = [note for path in checkpoint or [] for note in _notes_in(path)]
     grace = timedelta(seconds=settings.source_grace_seconds if grace_seconds is None else grace_seconds)
     try:
         report = asyncio.run(_verify(settings, kept, first, last, grace))
-    except Unavailable as error:
+    except Failure as error:
         typer.echo(f"The log can't be verified: {error.message}", err=True)
         raise typer.Exit(_UNKNOWN) from None
     _tell(report)
 
 
 def _tell(report: Report) -> None:
-    for finding in report.findings:
-        typer.echo(finding.words())
+    for words in [each.words() for each in report.findings] + [each.words() for each in report.known]:
+        typer.echo(words)
     typer.echo(
         f"{'OK' if report.ok else 'NOT OK'}: records {report.first_seq} to {report.last_seq}, "
         f"{report.records} read, {report.checkpoints} checkpoints compared, {report.total_findings} findings"
+        + (f", {len(report.known)} known" if report.known else "")
     )
     if not report.ok:
         raise typer.Exit(_TAMPERED)
+    if report.known:
+        raise typer.Exit(_KNOWN)
+
+
+@app.command()
+def acknowledge(
+    kind: Annotated[Kind, typer.Option(help="Kind of the findings, as verify names it")],
+    reason: Annotated[str, typer.Option(help="What happened; goes into the log")],
+    first: Annotated[int, typer.Option("--from", min=0, help="Findings at this place or later")] = 0,
+    last: Annotated[int | None, typer.Option("--to", min=0, help="Findings at this place or earlier")] = None,
+) -> None:
+    """Say that findings of verify are understood and can't be undone: it tells them apart then (exit code 3)."""
+    settings = AuditSettings.load()
+    telemetry.configure_logging("audit", "acknowledge", "ERROR")
+    try:
+        found = asyncio.run(_acknowledge(settings, kind, first, last, reason))
+    except Failure as error:
+        sys.exit(error.message)
+    for finding in found:
+        typer.echo(f"acknowledged: {finding.words()}")
+    if not found:
+        sys.exit(f"verify finds nothing of the kind {kind} there that is not acknowledged.")
 
 
 @app.command("create-key")
@@ -142,10 +173,14 @@ def verify_exported(
         keys = [VerifierKey.parse(text) for text in key]
         kept = [note for each in checkpoint or [] for note in _notes_in(each)]
         report = verify_export(read_export(path), keys, kept)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, TypeError) as error:
         typer.echo(f"{path} can't be verified: {error}", err=True)
         raise typer.Exit(_UNKNOWN) from None
     _tell(report)
+    if not report.checkpoints:
+        typer.echo(
+            "Each record is whole in itself; only the log can tell whether it is one of its own: compare the hash."
+        )
 
 
 @app.command()
@@ -170,7 +205,7 @@ def prune(
 async def _prune(settings: AuditSettings, owner_url: str, day: date, archive: Archive) -> tuple[Pruning, int]:
     owner = Database(owner_url, schema=settings.service, pool_size=1)
     async with open_context(settings) as context:
-        scope = Scope(keys=context.verifier_keys, outside_notes=context.directory.notes())
+        scope = Scope(context.verifier_keys, context.personal_data, outside=context.directory.files())
         try:
             async with owner.connection() as conn:
                 async with conn.transaction(isolation="repeatable_read", readonly=True):
@@ -190,13 +225,33 @@ async def _prune(settings: AuditSettings, owner_url: str, day: date, archive: Ar
     return plan, exported
 
 
+async def _acknowledge(settings: AuditSettings, kind: Kind, first: int, last: int | None, reason: str) -> list[Finding]:
+    report = await _verify(settings, [], None, None, timedelta(seconds=settings.source_grace_seconds))
+    found = [
+        finding
+        for finding in report.findings
+        if finding.kind == kind and finding.seq >= first and (last is None or finding.seq <= last)
+    ]
+    async with open_context(settings) as context, context.database.transaction() as conn:
+        await commands.acknowledge(
+            conn,
+            found,
+            context.signing_key,
+            reason=reason,
+            operator=Actor(kind="operator"),
+            origin=_this_terminal(),
+        )
+    return found
+
+
 async def _verify(
     settings: AuditSettings, kept: list[str], first: int | None, last: int | None, grace: timedelta
 ) -> Report:
     async with open_context(settings) as context:
         scope = Scope(
             keys=context.verifier_keys,
-            outside_notes=[*context.directory.notes(), *kept],
+            personal_data=context.personal_data,
+            outside=[*context.directory.files(), lambda: kept],
             first=first,
             last=last,
             source_grace=grace,

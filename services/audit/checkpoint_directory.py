@@ -6,58 +6,80 @@ can't write: another disk, a mounted object store with retention, a volume of an
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from services.audit.domain.checkpoints import Checkpoint, SigningKey, UnreadableCheckpointError, split_notes
+from services.audit.domain.checkpoints import (
+    SIGNATURE_START,
+    Checkpoint,
+    SigningKey,
+    UnreadableCheckpointError,
+    split_notes,
+)
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
 class CheckpointDirectory:
-    """A folder of checkpoint files."""
+    """A folder of checkpoint files; the replicas of a service may share it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def append(self, checkpoint: Checkpoint, note: str) -> None:
-        """Add a note and wait until it is on the disk."""
+    def append(self, checkpoints: Iterable[tuple[Checkpoint, str]]) -> None:
+        """Add notes and wait until they are on the disk; an end that a crash has torn off is written anew."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-        with self._file_of(checkpoint).open("a", encoding="utf-8") as file:
-            file.write(note + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        for name, notes in groupby(checkpoints, key=lambda pair: f"checkpoints-{pair[0].taken_at:%Y-%m-%d}.txt"):
+            with (self._folder / name).open("a+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.seek(0)
+                file.truncate(len(_without_torn_end(file.read())))
+                file.write("".join(f"{note}\n" for _, note in notes).encode())
+                file.flush()
+                os.fsync(file.fileno())
 
-    def notes(self, since: datetime | None = None) -> list[str]:
-        """Give every note, oldest first, or those from a day on."""
-        first = self._name_of(since) if since else ""
-        files = [path for path in self._files() if path.name >= first]
-        return [note for path in files for note in split_notes(path.read_text(encoding="utf-8"))]
+    def files(self, since: datetime | None = None) -> list[Callable[[], list[str]]]:
+        """Give each file as it is now, or those from a day on; each gives its notes when it is called, oldest first.
+
+        What is appended later does not show: notes and tables must be looked at as they were at one moment.
+        """
+        first = f"checkpoints-{since:%Y-%m-%d}.txt" if since else ""
+        return [partial(_notes, path, path.stat().st_size) for path in self._paths() if path.name >= first]
 
     def last_number(self) -> int:
         """Give the number of the newest note; 0 when there is none."""
-        for path in reversed(self._files()):
-            for note in reversed(split_notes(path.read_text(encoding="utf-8"))):
+        for path in reversed(self._paths()):
+            for note in reversed(_notes(path, path.stat().st_size)):
                 try:
                     return Checkpoint.parse(note.partition("\n\n")[0] + "\n").number
                 except UnreadableCheckpointError:
-                    continue  # a torn line at the end of a full disk; the note before it counts
+                    continue  # somebody has edited it, which verify names; the note before it counts
         return 0
 
-    def _file_of(self, checkpoint: Checkpoint) -> Path:
-        return self._folder / self._name_of(checkpoint.taken_at)
-
-    @staticmethod
-    def _name_of(moment: datetime) -> str:
-        return f"checkpoints-{moment:%Y-%m-%d}.txt"
-
-    def _files(self) -> list[Path]:
+    def _paths(self) -> list[Path]:
         return sorted(self._folder.glob("checkpoints-*.txt"))
+
+
+def _notes(path: Path, size: int) -> list[str]:
+    with path.open("rb") as file:
+        return split_notes(_without_torn_end(file.read(size)).decode(errors="replace"))
+
+
+def _without_torn_end(text: bytes) -> bytes:
+    """Leave out what stands behind the last whole note: a process died, or a disk was full, in the middle of a line."""
+    signature = text.rfind(b"\n" + SIGNATURE_START.encode(), 0, text.rfind(b"\n"))
+    if signature < 0:
+        return b""
+    end = text.index(b"\n", signature + 1) + 1
+    return text[: end + text.startswith(b"\n", end)]
 
 
 def load_signing_key(path: Path, *, may_create: bool) -> SigningKey:

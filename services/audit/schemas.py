@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.audit.domain.chain import Record
 from services.audit.domain.filters import EventFilter, Position
-from services.audit.domain.personal import restore
+from services.audit.domain.personal import Opened, restore
 from shared.errors import FieldError, Invalid
 from shared.moments import Moment
 from shared.pagination import decode_cursor, encode_cursor
@@ -125,8 +125,8 @@ class AuditEvent(BaseModel):
     occurred_at: datetime
     recorded_at: datetime
     details: dict[str, Any]
-    personal: dict[str, str] | None
-    personal_erased: bool
+    personal: dict[str, str] | None = Field(description="null when it was erased, or when its key is gone or damaged")
+    personal_erased: bool = Field(description="true when an operator erased it; verification names any other loss")
     sequence: int | None
     causation_id: str | None
     traceparent: str | None
@@ -134,12 +134,9 @@ class AuditEvent(BaseModel):
     hash: str
 
     @classmethod
-    def of(cls, record: Record, opened: dict[str, str] | None) -> AuditEvent:
-        """Show a record; `opened` is None when its personal data was erased."""
-        content = record.content()
-        if content["personal"] is None:
-            opened = {}
-        shown = restore(content, opened)
+    def of(cls, record: Record, opened: Opened) -> AuditEvent:
+        """Show a record with its personal data."""
+        shown = restore(record.content(), opened)
         personal = shown["personal"] or {}
         return cls(
             **{name: shown[name] for name in _AS_STORED},
@@ -178,6 +175,12 @@ class FindingShown(BaseModel):
     detail: str
 
 
+class KnownFinding(FindingShown):
+    """A finding that an operator has acknowledged, and why."""
+
+    reason: str
+
+
 class PendingVerification(BaseModel):
     """A verification that waits or runs."""
 
@@ -200,10 +203,12 @@ class VerificationShown(BaseModel):
     finished_at: datetime | None = None
     first_seq: int | None = None
     last_seq: int | None = None
+    last_hash: str | None = Field(None, description="hash of the last record that was checked")
     records: int | None = None
     checkpoints: int | None = None
     total_findings: int | None = None
     findings: list[FindingShown] = []
+    known: list[KnownFinding] = Field([], description="acknowledged by an operator; does not count")
     pending: PendingVerification | None = None
 
 
@@ -224,8 +229,14 @@ class CheckpointShown(BaseModel):
     verifier_key: str = Field(description="name+hash+key; whoever has it can check the note alone")
 
 
-def cursor_behind(record: Record) -> str:
-    """Make the cursor of the page that begins behind this record."""
+def position_of(record: Record) -> Position:
+    """Say where a record stands in the order of pages."""
     if record.columns is None:
         raise ValueError("a record that was read from the log has its columns")
-    return encode_cursor(record.columns.occurred_at.isoformat(), record.seq)
+    return Position(record.columns.occurred_at, record.seq)
+
+
+def cursor_behind(record: Record) -> str:
+    """Make the cursor of the page that begins behind this record."""
+    position = position_of(record)
+    return encode_cursor(position.occurred_at.isoformat(), position.seq)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from services.audit import commands
@@ -63,28 +63,27 @@ async def queue_verification(context: AuditContext) -> None:
     async with context.database.transaction() as conn:
         await commands.queue_verification(
             conn,
+            context.verifier_keys,
             every=timedelta(seconds=settings.verification_seconds * 0.9),
             whole_every=timedelta(seconds=settings.whole_verification_seconds),
-            now=datetime.now(UTC),
         )
 
 
 async def verify_queued(context: AuditContext) -> None:
     """Run the oldest queued verification, if there is one."""
     async with context.database.transaction() as conn:
-        started = await commands.start_verification(conn)
+        started = await commands.start_verification(conn, context.verifier_keys)
     if started is None:
         return
-    job, good = started
-    since = good["started_at"] if good else None
+    job, after = started
     scope = Scope(
         keys=context.verifier_keys,
-        outside_notes=await asyncio.to_thread(context.directory.notes, since),
-        first=good["last_seq"] + 1 if good else None,
-        since=since,
+        personal_data=context.personal_data,
+        outside=await asyncio.to_thread(context.directory.files, after.started_at if after else None),
         source_grace=timedelta(seconds=context.settings.source_grace_seconds),
+        after=after,
     )
     async with context.database.connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
         report = await commands.verify(conn, scope)
     async with context.database.transaction() as conn:
-        await commands.finish_verification(conn, job, report)
+        await commands.finish_verification(conn, job, report, context.signing_key)

@@ -11,12 +11,16 @@ from typing import Any, Final
 from services.audit import store
 from services.audit.__main__ import app
 from services.audit.checkpoint_directory import CheckpointDirectory
+from services.audit.domain.checkpoints import Checkpoint
 from shared.bus.consumer import _Session
 
 _STORE_STEPS: Final = (
     "lock_head", "list_seen", "insert_records", "insert_personal_keys", "save_head", "insert_checkpoint",
 )  # fmt: skip
 STEPS: Final = (*_STORE_STEPS, "commit", "append")
+
+
+_append = CheckpointDirectory.append
 
 
 def _die() -> None:
@@ -31,10 +35,10 @@ def _deadly(step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]
     return run
 
 
-def _deadly_append(self: CheckpointDirectory, *args: Any) -> None:
-    """Die with half a line on the disk."""
-    self._folder.mkdir(parents=True, exist_ok=True)
-    self._file_of(args[0]).write_text(args[1][:40])
+def _deadly_append(self: CheckpointDirectory, checkpoints: list[tuple[Checkpoint, str]]) -> None:
+    """Die with half a note on the disk."""
+    ((checkpoint, note),) = checkpoints
+    _append(self, [(checkpoint, note[: len(note) // 2])])
     _die()
 
 

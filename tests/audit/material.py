@@ -12,8 +12,8 @@ from services.audit.context import AuditContext
 from services.audit.domain.canonical import timestamp
 from services.audit.domain.chain import GENESIS, Head
 from services.audit.domain.checkpoints import FIRST, Checkpoint, SigningKey, origin_of
+from services.audit.domain.findings import Report
 from services.audit.domain.records import Arrival, Draft, draft
-from services.audit.domain.verification import Report
 from shared.identifiers import uuid7
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
@@ -35,7 +35,7 @@ def a_content(**changes: Any) -> dict[str, Any]:
         "source": "/partner-hub/auth",
         "type": "auth.audit.recorded.v1",
         "time": timestamp(NOW),
-        "sequence": None,
+        "sequence": 1,
         "actor": {"kind": "admin", "id": 166, "roles": ["Admin"]},
         "on_behalf_of": None,
         "action": "auth.sign_in.succeeded",
@@ -99,7 +99,8 @@ async def sealed(context: AuditContext, *arrivals: Arrival) -> list[Draft]:
 
 async def verified(context: AuditContext, *kept: str, first: int | None = None, last: int | None = None) -> Report:
     """Verify the stored log with the directory's checkpoints and those that somebody kept."""
-    scope = Scope(keys=context.verifier_keys, outside_notes=[*context.directory.notes(), *kept], first=first, last=last)
+    outside = [*context.directory.files(), lambda: list(kept)]
+    scope = Scope(context.verifier_keys, context.personal_data, outside=outside, first=first, last=last)
     async with context.database.connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
         return await commands.verify(conn, scope)
 
@@ -110,4 +111,9 @@ async def a_signed_checkpoint(context: AuditContext) -> str:
         await commands.take_checkpoint(conn, context.signing_key, every=timedelta())
     async with context.database.connection() as conn:
         await commands.copy_checkpoints(conn, context.directory, context.verifier_keys)
-    return context.directory.notes()[-1]
+    return kept_outside(context)[-1]
+
+
+def kept_outside(context: AuditContext) -> list[str]:
+    """Every note in the directory outside the database."""
+    return [note for notes_of in context.directory.files() for note in notes_of()]

@@ -210,7 +210,8 @@ async def test_a_csv_export_holds_the_filtered_events_and_no_formula(
     rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
     assert len(rows) == 1
     assert tuple(rows[0]) == CSV_COLUMNS
-    assert rows[0]["reason"] == "'=cmd|' /C calc'!A0\r\n"
+    assert rows[0]["reason"] == "'=cmd|' /C calc'!A0\\u000d\\u000a"
+    assert len(answer.text.splitlines()) == 2
 
 
 async def test_an_ocsf_export_has_one_event_a_line(client: httpx.AsyncClient, context: AuditContext) -> None:
@@ -226,6 +227,16 @@ async def test_an_export_streams_stretch_by_stretch(
     await a_history(context)
     lines = (await client.get("/api/v1/audit/export", params={"format": "ocsf"})).content.splitlines()
     assert [orjson.loads(line)["metadata"]["sequence"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_selection_is_exported_piece_by_piece_and_holds_every_matching_event_once(
+    client: httpx.AsyncClient, context: AuditContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.audit.routes.events._STRETCH", 2)
+    await a_history(context)
+    params = {"format": "ocsf", "service": "invitations", "from": (NOW + timedelta(minutes=1)).isoformat()}
+    lines = (await client.get("/api/v1/audit/export", params=params)).content.splitlines()
+    assert [orjson.loads(line)["metadata"]["sequence"] for line in lines] == [2, 3, 4, 5, 6]
 
 
 async def test_an_unknown_export_filter_is_refused(client: httpx.AsyncClient) -> None:

@@ -7,7 +7,7 @@ import io
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.audit.domain.chain import Record, extend, link_hash
@@ -16,38 +16,65 @@ from services.audit.domain.exports import (
     csv_lines,
     csv_row,
     harmless_cell,
+    json_line,
     ndjson_line,
     read_ndjson_line,
 )
+from services.audit.domain.lines import neutralise
 from services.audit.domain.ocsf import ocsf_event
 from tests.audit.material import NOW, a_content, an_empty_head
 
+HOSTILE = "a\r\n✅ forged\x1b[2K\x9b2K\0\x85\u2028\u2029\u202e\u2066\u061c\ufeff\U000e0041\\u2028 =cmd()|'x'!A1"
+
 
 @given(st.text(), st.text())
+@example(HOSTILE, HOSTILE)
 def test_evidence_reads_back_to_the_same_hash(reason: str, name: str) -> None:
     (record,) = extend(an_empty_head(), [a_content(reason=reason, details={"name": name})], NOW)
     line = ndjson_line(record)
-    assert line.count(b"\n") == 1
+    assert_is_one_harmless_line(line)
+    assert orjson.loads(line)["payload"] == record.content()
     back = read_ndjson_line(line)
     assert isinstance(back, Record)
     assert back.payload == record.payload
     assert link_hash(back.seq, back.prev_hash, back.payload) == record.hash
 
 
-@given(st.text())
-def test_a_csv_row_reads_back_as_one_row(reason: str) -> None:
-    (record,) = extend(an_empty_head(), [a_content(reason=reason)], NOW)
-    rows = list(csv.reader(io.StringIO(csv_lines([csv_row(record)]).decode(), newline="")))
+def assert_is_one_harmless_line(line: bytes) -> None:
+    """One line to every reader, also to those that break at U+2028, and nothing that acts on a terminal."""
+    text = line.decode()
+    assert text.endswith("\n")
+    assert len(text.splitlines()) == 1
+    assert neutralise(text.strip("\r\n")) == text.strip("\r\n")
+
+
+@given(st.text(), st.text())
+@example(HOSTILE, HOSTILE)
+def test_a_csv_row_reads_back_as_one_row(reason: str, name: str) -> None:
+    (record,) = extend(an_empty_head(), [a_content(reason=reason, details={"name": name})], NOW)
+    line = csv_lines([csv_row(record)])
+    assert_is_one_harmless_line(line)
+    rows = list(csv.reader(io.StringIO(line.decode(), newline="")))
     assert len(rows) == 1
     assert len(rows[0]) == len(CSV_COLUMNS)
-    assert rows[0][CSV_COLUMNS.index("reason")].lstrip("'") == reason.replace("\0", "\ufffd").lstrip("'")
+    assert rows[0][CSV_COLUMNS.index("reason")].lstrip("'") == neutralise(reason).lstrip("'")
+    assert not any(cell.lstrip().startswith(("=", "+", "-", "@")) for cell in rows[0])
+
+
+@given(st.text())
+@example(HOSTILE)
+def test_an_ocsf_event_is_one_line(reason: str) -> None:
+    (record,) = extend(an_empty_head(), [a_content(reason=reason)], NOW)
+    line = json_line(ocsf_event(record))
+    assert_is_one_harmless_line(line)
+    assert orjson.loads(line) == ocsf_event(record)
 
 
 @pytest.mark.parametrize(
     "text", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "\uff1d1", "\u00a0=1", "|x", "%x"]
 )
 def test_no_cell_is_a_formula(text: str) -> None:
-    assert harmless_cell(text) == f"'{text}"
+    assert harmless_cell(text) == f"'{neutralise(text)}"
 
 
 @pytest.mark.parametrize("text", ["Ayşe Öztürk", "a=b", "42", ""])

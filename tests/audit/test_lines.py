@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+import unicodedata
 from typing import Any
 
 import pytest
@@ -75,6 +78,29 @@ def test_line_breaks_and_terminal_escapes_are_written_out() -> None:
     assert len(line.splitlines()) == 1
     assert "\\u000d\\u000a" in line
     assert "\\u001b[2K\\u2028\\u202e" in line
+
+
+def test_every_character_that_nobody_sees_is_written_out() -> None:
+    """All control and format characters of Unicode but for a few of scripts that show as signs."""
+    shown = {
+        "\u06dd",
+        "\u070f",
+        "\u08e2",
+        "\U000110bd",
+        "\U000110cd",
+        *map(chr, range(0x600, 0x606)),
+        "\u0890",
+        "\u0891",
+    }
+    for char in map(chr, range(sys.maxunicode + 1)):
+        hidden = unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and char not in shown
+        if hidden and not 0x13430 <= ord(char) <= 0x1343F:  # joins Egyptian hieroglyphs
+            assert neutralise(char).isascii(), hex(ord(char))
+
+
+def test_a_character_that_is_written_out_reads_as_itself_in_json() -> None:
+    text = "a\x9b\u2028\u202e\U000e0041"
+    assert json.loads(f'"{neutralise(text)}"') == text
 
 
 @given(st.text())

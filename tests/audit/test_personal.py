@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import orjson
 import pytest
 from hypothesis import given
@@ -11,13 +14,16 @@ from services.audit.domain.personal import (
     ERASED,
     REMOVED,
     SEALED,
+    KeptKey,
+    Opened,
     PersonalData,
     mask_phone,
     restore,
     separate,
     without_secrets,
 )
-from services.audit.domain.records import ForeignName, draft
+from services.audit.domain.records import Draft, ForeignName, NumberMissing, draft
+from shared.sealing import CannotOpen
 from tests.audit.material import SECRET_KEYS, an_arrival
 
 DATA = PersonalData(SECRET_KEYS)
@@ -41,31 +47,53 @@ def test_opening_puts_every_value_back_into_its_place() -> None:
     details = {"results": [{"phone": "05339876543"}, {"phone": "05421396386"}]}
     made = draft(an_arrival(data={"details": details}), DATA)
     assert made.sealed is not None
-    values = DATA.open(made.content["personal"], made.sealed.wrapped_key, made.content["id"])
-    shown = restore(made.content, values)
+    shown = restore(made.content, DATA.show(made.content, kept(made)))
     assert shown["details"] == details
     assert shown["personal"] == {"phone": "+905421396386", "ip": "192.0.2.7"}
     assert shown["personal_erased"] is False
 
 
-def test_without_its_key_the_data_is_gone_for_good() -> None:
+def kept(made: Draft, **changes: Any) -> KeptKey:
+    """What is kept beside the chain about the personal data of a draft."""
+    assert made.sealed is not None
+    return replace(KeptKey(166, made.sealed.subjects, made.sealed.wrapped_key), **changes)
+
+
+def test_an_erased_record_says_so_and_its_data_is_gone_for_good() -> None:
     made = draft(an_arrival(data={"details": {"email": "a@example.com"}}), DATA)
-    shown = restore(made.content, DATA.open(made.content["personal"], None, made.content["id"]))
+    erased = KeptKey(None, [], DATA.erased(made.content["id"]))
+    shown = restore(made.content, DATA.show(made.content, erased))
     assert shown["details"] == {"email": ERASED}
     assert shown["personal"] is None
     assert shown["personal_erased"] is True
 
 
+def test_a_key_that_somebody_removed_or_changed_does_not_pass_for_erased() -> None:
+    made, other = draft(an_arrival(), DATA), draft(an_arrival(), DATA)
+    strangers = [
+        None,
+        kept(other),
+        kept(made, subjects=[*kept(made).subjects, bytes(32)]),
+        kept(made, wrapped_key=b""),
+        KeptKey(None, [], DATA.erased(other.content["id"])),
+        KeptKey(None, [], PersonalData([bytes(32)]).erased(made.content["id"])),
+    ]
+    for stranger in strangers:
+        shown = restore(made.content, DATA.show(made.content, stranger))
+        assert (shown["personal"], shown["personal_erased"]) == (None, False)
+        if stranger is not None:
+            with pytest.raises(CannotOpen):
+                DATA.key_of(made.content["id"], stranger)
+
+
 def test_a_sealed_value_does_not_open_in_another_record() -> None:
     made = draft(an_arrival(), DATA)
-    assert made.sealed is not None
-    assert DATA.open(made.content["personal"], made.sealed.wrapped_key, "another") is None
+    assert DATA.show(made.content | {"id": "another"}, kept(made)) == Opened(None)
 
 
 def test_the_next_key_still_opens_what_the_old_one_sealed() -> None:
     made = draft(an_arrival(), PersonalData(SECRET_KEYS[1:]))
-    assert made.sealed is not None
-    assert DATA.open(made.content["personal"], made.sealed.wrapped_key, made.content["id"]) is not None
+    assert DATA.show(made.content, kept(made)).values == {"phone": "+905421396386", "ip": "192.0.2.7"}
 
 
 @pytest.mark.parametrize("typed", ["+90 542 139 63 86", "05421396386", "5421396386"])
@@ -131,8 +159,9 @@ def test_the_middle_of_a_phone_is_hidden(phone: str, masked: str) -> None:
 def test_whatever_is_personal_opens_as_it_was(values: dict[str, str]) -> None:
     sealed = DATA.seal(values, "event")
     assert sealed is not None
-    opened = DATA.open(sealed.text, sealed.wrapped_key, "event")
-    assert opened == {key: value.encode("utf-8", "replace").decode() for key, value in values.items()}
+    content = {"id": "event", "personal": sealed.text}
+    opened = DATA.show(content, KeptKey(None, sealed.subjects, sealed.wrapped_key))
+    assert opened.values == {key: value.encode("utf-8", "replace").decode() for key, value in values.items()}
 
 
 def test_a_record_without_personal_data_needs_no_key() -> None:
@@ -146,6 +175,11 @@ def test_an_action_may_be_named_after_what_it_was_done_to() -> None:
         service="referrals", type="referrals.audit.recorded.v1", data={"action": "partner_center.sync.completed"}
     )
     assert draft(arrival, DATA).content["action"] == "partner_center.sync.completed"
+
+
+def test_an_event_without_its_publishers_number_is_refused() -> None:
+    with pytest.raises(NumberMissing):
+        draft(an_arrival(sequence=None), DATA)
 
 
 @pytest.mark.parametrize(

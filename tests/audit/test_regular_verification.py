@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -11,7 +11,7 @@ import orjson
 from services.audit import commands, store
 from services.audit.context import AuditContext
 from services.audit.worker import queue_verification, sign_checkpoint, verify_queued
-from tests.audit.material import a_signed_checkpoint, an_arrival, sealed
+from tests.audit.material import a_signed_checkpoint, an_arrival, kept_outside, sealed
 from tests.support.databases import FreshDatabase
 
 
@@ -19,10 +19,10 @@ async def verify_now(context: AuditContext, *, whole: bool = False) -> dict[str,
     """Queue the regular verification as if its time had come, run it, and give its report."""
     whole_every = timedelta() if whole else timedelta(days=1)
     async with context.database.transaction() as conn:
-        await commands.queue_verification(conn, every=timedelta(), whole_every=whole_every, now=datetime.now(UTC))
+        await commands.queue_verification(conn, context.verifier_keys, every=timedelta(), whole_every=whole_every)
     await verify_queued(context)
     async with context.database.connection() as conn:
-        last = await store.find_last_verification(conn)
+        last = await commands.find_result(conn, context.verifier_keys)
     assert last is not None
     return {**last["report"], "whole": last["whole"]}
 
@@ -121,4 +121,4 @@ async def test_the_workers_checkpoint_is_in_the_table_and_outside(context: Audit
     await sign_checkpoint(context)
     async with context.database.connection() as conn:
         row = await store.get_last_checkpoint(conn)
-    assert context.directory.notes() == [row["note"]]
+    assert kept_outside(context) == [row["note"]]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,16 +13,20 @@ import asyncpg
 import orjson
 import pytest
 
-from services.audit import store
+from services.audit import commands, store
 from services.audit.checkpoint_directory import read_export
+from services.audit.commands.verification import Scope
 from services.audit.context import AuditContext
 from services.audit.domain.chain import extend, head_after
-from services.audit.domain.months import Month, NothingToPrune, whole_months_before
+from services.audit.domain.findings import Kind, Report
+from services.audit.domain.months import LogNotWhole, Month, NothingToPrune, whole_months_before
 from services.audit.domain.offline import verify_export
-from services.audit.domain.verification import Kind, Report
+from shared.db import Database
+from shared.events.audit import Actor
 from tests.audit.material import a_content, a_signed_checkpoint, an_arrival, sealed, verified
 from tests.audit.test_processes import environment, run
 from tests.support.databases import FreshDatabase
+from tests.support.eventually import eventually
 from tests.system.matrix.page import promises
 
 __all__ = ["environment"]
@@ -105,6 +111,56 @@ async def test_the_month_at_hand_is_never_dropped(
 ) -> None:
     assert (await run(months, "prune", "--before", "2100-01-01", "--archive", str(tmp_path)))[0] == 0
     assert (await verified(context)).records == 2
+
+
+async def test_no_month_is_dropped_under_the_eyes_of_a_verification(
+    context: AuditContext, months: dict[str, str], tmp_path: Path
+) -> None:
+    command = ("prune", "--before", "2026-02-15", "--archive", str(tmp_path))
+    async with context.database.connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        await store.hold_months(conn)
+        code, text = await run(months, *command)
+        assert (code, "Try again when that is over" in text) == (1, True)
+    assert (await verified(context)).records == 11
+    assert (await run(months, *command))[0] == 0
+    assert (await verified(context)).records == 8
+
+
+async def test_a_verification_that_begins_while_months_are_dropped_sees_them_dropped(
+    context: AuditContext, months: dict[str, str], fresh: FreshDatabase
+) -> None:
+    owner = Database(months["OWNER_DATABASE_URL"], schema="audit", pool_size=1)
+    scope = Scope(context.verifier_keys, context.personal_data)
+    async with owner.transaction() as conn:
+        plan = await commands.plan_pruning(conn, datetime(2026, 2, 15, tzinfo=UTC).date(), scope)
+    async with owner.transaction() as conn:
+        operator = Actor(kind="operator")
+        await commands.drop_months(conn, plan, context.signing_key, exported=3, operator=operator, origin={})
+        verification = asyncio.create_task(verified(context))
+        await eventually(lambda: _somebody_waits(fresh), what="a verification that waits for the lock")
+    await owner.close()
+    assert (await verification).findings == []
+
+
+async def _somebody_waits(fresh: FreshDatabase) -> bool:
+    async with fresh.database.connection() as conn:
+        return bool(await conn.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+
+async def test_months_that_changed_after_their_export_are_not_dropped(
+    context: AuditContext, months: dict[str, str]
+) -> None:
+    owner = Database(months["OWNER_DATABASE_URL"], schema="audit", pool_size=1)
+    async with owner.connection() as conn:
+        async with conn.transaction():
+            scope = Scope(context.verifier_keys, context.personal_data)
+            plan = await commands.plan_pruning(conn, datetime(2026, 2, 15, tzinfo=UTC).date(), scope)
+        operator, late = Actor(kind="operator"), replace(plan, last=plan.last - 1)
+        with pytest.raises(LogNotWhole, match="other records than were exported"):
+            async with conn.transaction():
+                await commands.drop_months(conn, late, context.signing_key, exported=3, operator=operator, origin={})
+    await owner.close()
+    assert (await verified(context)).records == 11
 
 
 @pytest.mark.usefixtures("months")

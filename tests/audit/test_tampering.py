@@ -11,7 +11,7 @@ from services.audit import store
 from services.audit.context import AuditContext
 from services.audit.domain.chain import extend, link_hash
 from services.audit.domain.checkpoints import SigningKey, origin_of
-from services.audit.domain.verification import Kind, Report
+from services.audit.domain.findings import Kind, Report
 from shared.db import Connection as Owner
 from tests.audit.material import NOW, a_checkpoint, a_content, a_signed_checkpoint, an_arrival, sealed, verified
 from tests.support.databases import FreshDatabase
@@ -40,9 +40,9 @@ def named(report: Report) -> set[tuple[str, int]]:
     return {(finding.kind.value, finding.seq) for finding in report.findings}
 
 
-async def rehash(owner: Owner, first: int) -> None:
+async def rehash(owner: Owner, first: int, prev: bytes | None = None) -> None:
     """Make the chain whole again from a place on, head included, as somebody would who has read our code."""
-    prev = await owner.fetchval("SELECT hash FROM records WHERE seq = $1", first - 1)
+    prev = prev or await owner.fetchval("SELECT hash FROM records WHERE seq = $1", first - 1)
     for row in await owner.fetch("SELECT seq, payload FROM records WHERE seq >= $1 ORDER BY seq", first):
         record_hash = link_hash(row["seq"], prev, row["payload"])
         await owner.execute(
@@ -140,8 +140,7 @@ async def test_a_record_inserted_at_the_end_with_the_head_is_named_when_its_numb
 ) -> None:
     async with context.database.connection() as conn:
         head = await store.get_head(conn)
-    content = a_content(service="invitations", type="invitations.audit.recorded.v1", sequence=11)
-    (forged,) = extend(head, [content], NOW)
+    (forged,) = extend(head, [a_content(service="invitations", type="invitations.audit.recorded.v1", sequence=11)], NOW)
     await _insert_forged(context, forged)
     await owner.execute("UPDATE chain_head SET seq = 11, hash = $1", forged.hash)
     await sealed(context, an_arrival(sequence=11))
@@ -151,6 +150,48 @@ async def test_a_record_inserted_at_the_end_with_the_head_is_named_when_its_numb
 async def _insert_forged(context: AuditContext, forged: object) -> None:
     async with context.database.transaction() as conn:
         await store.insert_records(conn, [forged])  # type: ignore[list-item]
+
+
+async def plant(owner: Owner, seq: int | None, payload: bytes, prev: bytes = b"") -> None:
+    """Put a record of one's own anywhere."""
+    for partition in await store.list_partitions(owner):
+        await owner.execute(f"ALTER TABLE {partition} DROP CONSTRAINT {partition}_pkey")
+    await owner.execute("ALTER TABLE records ALTER seq DROP NOT NULL, ALTER event_id DROP NOT NULL")
+    await owner.execute(
+        """INSERT INTO records SELECT $1, $2, $3, $4, NULL, service, occurred_at, recorded_at, actor_id, action, target,
+           outcome, severity, request_id, on_behalf_of FROM records WHERE seq = 4""",
+        seq,
+        prev,
+        link_hash(seq, prev, payload) if seq and seq > 0 else b"",
+        payload,
+    )
+
+
+@pytest.mark.parametrize("seq", [None, -5, 0])
+async def test_a_record_before_the_first_place_is_named(context: AuditContext, owner: Owner, seq: int | None) -> None:
+    await plant(owner, seq, b"{}")
+    assert ("FORK", seq or 0) in named(await verified(context))
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"{}", b"[]", b"null", b"\xff", b'{"actor":[],"id":"x"}', b"[" * 100_000, b'{"sequence":1e400}']
+)
+async def test_a_payload_that_is_no_record_stops_no_verification(
+    context: AuditContext, owner: Owner, payload: bytes
+) -> None:
+    await owner.execute("UPDATE records SET payload = $1 WHERE seq = 4", payload)
+    await owner.execute("UPDATE records SET actor_id = 7 WHERE seq = 8")
+    await rehash(owner, 4)
+    assert named(await verified(context)) == {("COLUMN", 4), ("COLUMN", 8), ("FORK", 10), ("SOURCE_GAP", 5)}
+
+
+async def test_a_well_chained_record_that_no_producer_numbered_is_named(context: AuditContext, owner: Owner) -> None:
+    async with context.database.connection() as conn:
+        (forged,) = extend(await store.get_head(conn), [a_content(sequence=None)], NOW)
+    await _insert_forged(context, forged)
+    await owner.execute("UPDATE chain_head SET seq = 11, hash = $1", forged.hash)
+    await sealed(context, an_arrival(sequence=11))
+    assert named(await verified(context)) == {("FORK", 11)}
 
 
 async def test_a_forged_checkpoint_is_named(context: AuditContext, owner: Owner) -> None:
@@ -194,6 +235,7 @@ async def test_a_part_of_the_log_is_verified_by_itself(context: AuditContext, ow
 @pytest.mark.parametrize("attempt", ["UPDATE {} SET {} = {}", "DELETE FROM {}", "TRUNCATE {}"])
 async def test_the_services_own_role_can_not_change_what_is_written(context: AuditContext, attempt: str) -> None:
     columns = {"records": "seq", "seen_events": "seq", "checkpoints": "number", "prunings": "last_seq"}
+    columns["acknowledgements"] = "seq"
     async with context.database.connection() as conn:
         columns[await _partition(conn)] = "seq"
         for table, column in columns.items():

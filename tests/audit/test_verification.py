@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from services.audit.domain.canonical import canonical
 from services.audit.domain.chain import Head, Record, extend, head_after, link_hash
 from services.audit.domain.checkpoints import Checkpoint
-from services.audit.domain.verification import Anchor, Kind, Report, Verifier, check_checkpoint_chain
+from services.audit.domain.findings import Kind, Report
+from services.audit.domain.verification import Anchor, CheckpointSeries, Verifier
 from tests.audit.material import NOW, a_checkpoint, a_content, an_empty_head
 
 
@@ -25,7 +26,8 @@ def a_log(size: int = 10) -> tuple[list[Record], Head]:
 
 
 def verify(records: Iterable[Record], head: Head, *checkpoints: Checkpoint, grace_seconds: int = 0) -> Report:
-    verifier = Verifier(Anchor(), checkpoints, whole=True)
+    verifier = Verifier(Anchor(), Report(), whole=True)
+    verifier.expect(checkpoints)
     for record in records:
         verifier.feed(record)
     return verifier.finish(head, now=NOW, source_grace=timedelta(seconds=grace_seconds))
@@ -130,7 +132,7 @@ def test_a_record_put_into_a_taken_place_is_named() -> None:
 
 def test_a_record_behind_the_head_is_named() -> None:
     records, head = a_log()
-    forged = extend(head, [a_content()], NOW)
+    forged = extend(head, [a_content(sequence=11)], NOW)
     assert named(verify([*records, *forged], head)) == [(Kind.FORK, 11)]
 
 
@@ -163,7 +165,7 @@ def test_a_producers_events_may_arrive_in_any_order(order: list[int]) -> None:
 def test_a_part_of_the_log_is_checked_against_the_record_before_it() -> None:
     records, _ = a_log()
     for anchor, expected in ((records[3].hash, []), (bytes(32), [(Kind.LINK, 5)])):
-        verifier = Verifier(Anchor(4, anchor), [], whole=False)
+        verifier = Verifier(Anchor(4, anchor), Report(), whole=False)
         for record in records[4:8]:
             verifier.feed(record)
         assert named(verifier.finish(None, now=NOW, source_grace=timedelta())) == expected
@@ -184,12 +186,39 @@ def test_a_report_stays_short_and_counts_on() -> None:
 def test_a_missing_checkpoint_and_a_foreign_one_are_named() -> None:
     first = a_checkpoint(1, b"1" * 32)
     second = a_checkpoint(2, b"2" * 32, number=2, previous=first.digest())
-    report = Report(1)
-    check_checkpoint_chain(report, [first, second])
+    report = Report()
+    follow(report, first, second)
     assert report.ok
-    check_checkpoint_chain(report, [first, a_checkpoint(3, b"3" * 32, number=3, previous=second.digest())])
-    check_checkpoint_chain(report, [first, replace(second, previous=bytes(32))])
-    assert named(report) == [(Kind.GAP, 3), (Kind.LINK, 2)]
+    follow(report, first, a_checkpoint(3, b"3" * 32, number=3, previous=second.digest()))
+    follow(report, first, replace(second, previous=bytes(32)))
+    follow(report, second)
+    assert named(report) == [(Kind.GAP, 3), (Kind.LINK, 2), (Kind.GAP, 2)]
+
+
+def follow(report: Report, *checkpoints: Checkpoint) -> None:
+    series = CheckpointSeries()
+    for checkpoint in checkpoints:
+        series.follow(report, checkpoint)
+
+
+def test_checkpoints_that_outlived_the_log_name_its_end_once_and_take_little_room() -> None:
+    records, _ = a_log()
+    verifier = Verifier(Anchor(), Report(), whole=True)
+    for record in records[:5]:
+        verifier.feed(record)
+    for seq in range(6, 25_000):
+        verifier.expect([a_checkpoint(seq, bytes(32), number=seq)])
+    assert len(verifier._expected) <= 10_000
+    report = verifier.finish(Head(an_empty_head().chain_id, 5, records[4].hash, NOW), now=NOW, source_grace=timedelta())
+    assert named(report) == [(Kind.TAIL_SHORT, 6)]
+    assert "signed for 24999 records, 5 are left" in report.findings[0].detail
+
+
+def test_what_a_forger_wrote_can_not_act_on_the_terminal_that_shows_it() -> None:
+    report = Report()
+    report.add(Kind.SOURCE_GAP, 1, "event 1 of a\x1b[2K\0\r\nOK " + "z" * 10_000)
+    assert report.findings[0].words().startswith("SOURCE_GAP at 1: event 1 of a\\u001b[2K\\u0000\\u000d\\u000aOK z")
+    assert len(report.findings[0].words()) < 1000
 
 
 @given(st.integers(0, 9), st.integers(0, 2**31))

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import logging
 from datetime import timedelta
+from typing import Final
 
 from prometheus_client import Gauge
 
@@ -27,6 +28,9 @@ from shared.db import Connection
 
 log = logging.getLogger(__name__)
 
+# A day's worth, so that a folder that begins anew is soon complete.
+_AT_ONCE: Final = 1_440
+
 CHECKPOINT_AT = Gauge("audit_last_checkpoint_timestamp_seconds", "When the newest checkpoint was signed")
 
 
@@ -34,6 +38,7 @@ async def take_checkpoint(conn: Connection, key: SigningKey, *, every: timedelta
     """Sign where the chain stands; None when another worker has done so within this interval."""
     head, now = await store.lock_head(conn)
     before = await store.find_last_checkpoint(conn)
+    CHECKPOINT_AT.set((before["taken_at"] if before else now).timestamp())
     if before is not None and now - before["taken_at"] < every:
         return None
     checkpoint = Checkpoint(
@@ -55,16 +60,18 @@ async def take_checkpoint(conn: Connection, key: SigningKey, *, every: timedelta
 
 async def copy_checkpoints(conn: Connection, directory: CheckpointDirectory, keys: list[VerifierKey]) -> int:
     """Bring the directory up to date with the table, after a crash or a full disk too; gives how many were copied."""
-    last = await asyncio.to_thread(directory.last_number)
+    number = await asyncio.to_thread(directory.last_number)
     copied = 0
-    for row in await store.list_checkpoints(conn, after_number=last):
-        try:
-            checkpoint = open_note(row["note"], keys)
-        except UnreadableCheckpointError as error:
-            log.error("checkpoint %d was not copied: %s", row["number"], error)  # noqa: TRY400 the reason is enough
-            continue
-        await asyncio.to_thread(directory.append, checkpoint, row["note"])
-        copied += 1
+    while rows := await store.list_checkpoints(conn, after_number=number, limit=_AT_ONCE):
+        number = rows[-1]["number"]
+        readable = []
+        for row in rows:
+            try:
+                readable.append((open_note(row["note"], keys), row["note"]))
+            except UnreadableCheckpointError as error:
+                log.error("checkpoint %d was not copied: %s", row["number"], error)  # noqa: TRY400 the reason is enough
+        await asyncio.to_thread(directory.append, readable)
+        copied += len(readable)
     return copied
 
 

@@ -35,9 +35,10 @@ async def erase_person(
     with them once the backups of this one table have expired.
     """
     digests = [digest for subject in subjects for digest in data.search_digests(subject)]
-    erased = await store.delete_personal_keys_of_subject(conn, digests) if digests else 0
-    if actor_id is not None:
-        erased += await store.delete_personal_keys_of_actor(conn, actor_id)
+    erased = await store.delete_personal_keys(conn, digests, actor_id)
+    await store.insert_erased_keys(
+        conn, [(event_id, recorded_at, data.erased(str(event_id))) for event_id, recorded_at in erased]
+    )
     await audit.record(
         conn,
         AuditAudit,
@@ -45,9 +46,9 @@ async def erase_person(
         actor=operator,
         reason=reason,
         severity="notice",
-        details={"records": erased, **origin},
+        details={"records": len(erased), **origin},
     )
-    return erased
+    return len(erased)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ async def plan_pruning(conn: Connection, day: date, scope: Scope) -> Pruning:
 
     Runs in a REPEATABLE READ transaction of the owner.
     """
-    months = whole_months_before(await store.list_partitions(conn), day, datetime.now(UTC))
+    await store.hold_months(conn)
+    months = whole_months_before(await store.list_partitions(conn), day, await store.read_clock(conn))
     head = await store.get_head(conn)
     places = await store.find_places(conn, months[0].since, months[-1].until)
     if places is None:
@@ -104,10 +106,17 @@ async def export_months(conn: Connection, plan: Pruning, archive: Archive, key: 
 async def drop_months(
     conn: Connection, plan: Pruning, key: SigningKey, *, exported: int, operator: Actor, origin: dict[str, str]
 ) -> None:
-    """Drop exported months; the signed note that stays is what the rest of the log now begins at."""
+    """Drop exported months; the signed note that stays is what the rest of the log now begins at.
+
+    Raises LogInUse while somebody reads or verifies, LogNotWhole when the months are no longer what was exported.
+    """
+    # Before anything is locked: months of keys take their time, and nobody waits for them.
+    await store.delete_personal_keys_before(conn, plan.months[-1].until)
     await store.lock_head(conn)
+    if await store.find_places(conn, plan.months[0].since, plan.months[-1].until) != (plan.first, plan.last):
+        raise LogNotWhole("The months hold other records than were exported; nothing was dropped.")
     await store.insert_pruning(conn, plan.last, key.sign(_statement(f"{plan.origin}/pruned", plan.last, plan.head)))
-    await store.drop_partitions(conn, [month.partition for month in plan.months], before=plan.months[-1].until)
+    await store.drop_partitions(conn, [month.partition for month in plan.months])
     await audit.record(
         conn,
         AuditAudit,

@@ -64,6 +64,10 @@ class Record:
         content: dict[str, Any] = orjson.loads(self.payload)
         return content
 
+    def is_intact(self) -> bool:
+        """Say whether the hash is that of this payload, in this place, behind that record."""
+        return self.seq > 0 and link_hash(self.seq, self.prev_hash, self.payload) == self.hash
+
 
 def link_hash(seq: int, prev: bytes, payload: bytes) -> bytes:
     """Compute what binds a payload to its place and to all that went before."""

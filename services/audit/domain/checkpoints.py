@@ -32,7 +32,7 @@ KEY_NAME: Final = "partner-hub-audit"
 FIRST: Final = bytes(32)
 _ED25519: Final = b"\x01"
 _KEY_HASH_BYTES: Final = 4
-_SIGNATURE_START: Final = "— "
+SIGNATURE_START: Final = "— "
 
 
 class UnreadableCheckpointError(ValueError):
@@ -119,8 +119,11 @@ class SigningKey:
     def sign(self, checkpoint: Checkpoint) -> str:
         """Give the signed note: the text, an empty line, the signature line."""
         text = checkpoint.text()
-        signature = self.verifier.key_hash + self._key.sign(text.encode())
-        return f"{text}\n{_SIGNATURE_START}{self.verifier.name} {_base64(signature)}\n"
+        return f"{text}\n{SIGNATURE_START}{self.verifier.name} {_base64(self.signature_of(text))}\n"
+
+    def signature_of(self, text: str) -> bytes:
+        """Sign any text; gives the hash that names the key (4 bytes) and the signature (64 bytes)."""
+        return self.verifier.key_hash + self._key.sign(text.encode())
 
 
 class VerifierKey:
@@ -180,7 +183,7 @@ def split_notes(text: str) -> list[str]:
         if not current and not line.strip():
             continue
         current += line
-        if line.startswith(_SIGNATURE_START):
+        if line.startswith(SIGNATURE_START):
             notes.append(current)
             current = ""
     return [*notes, current] if current.strip() else notes
@@ -194,7 +197,7 @@ def origin_of(chain_id: object) -> str:
 def _signatures(lines: str) -> Mapping[str, list[bytes]]:
     found: dict[str, list[bytes]] = {}
     for line in lines.splitlines():
-        name, _, encoded = line.removeprefix(_SIGNATURE_START).partition(" ")
+        name, _, encoded = line.removeprefix(SIGNATURE_START).partition(" ")
         try:
             found.setdefault(name, []).append(base64.b64decode(encoded, validate=True))
         except binascii.Error:

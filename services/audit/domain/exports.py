@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import orjson
 
+from services.audit.domain.canonical import canonical
 from services.audit.domain.chain import Record
+from services.audit.domain.lines import neutralise
 
 CSV_COLUMNS: Final = (
     "seq", "id", "occurred_at", "recorded_at", "service", "action", "outcome", "severity", "reason",
@@ -23,17 +25,26 @@ _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0
 
 def frame_line(part: str, **facts: Any) -> bytes:
     """Write the first or the last line of an export: what it should hold, and what was signed about it."""
-    return orjson.dumps({"part": part, **facts}) + b"\n"
+    return json_line({"part": part, **facts})
 
 
 def ndjson_line(record: Record) -> bytes:
-    """Write a record as evidence: its payload byte for byte, so that anybody can hash it again."""
+    """Write a record as evidence: its payload in the one form of RFC 8785, so that anybody can hash it again.
+
+    Byte for byte, but for characters at which some readers break a line (U+2028, U+0085) and which act on a terminal:
+    these are escaped. Whoever meets an escape writes the payload in that form again before hashing it.
+    """
     return b'{"seq":%d,"prev_hash":"%b","hash":"%b","payload":%b}\n' % (
         record.seq,
         record.prev_hash.hex().encode(),
         record.hash.hex().encode(),
-        record.payload,
+        neutralise(record.payload.decode(errors="replace")).encode(),
     )
+
+
+def json_line(value: Any) -> bytes:
+    """Write a value as one line, whatever text is in it."""
+    return neutralise(orjson.dumps(value).decode()).encode() + b"\n"
 
 
 def read_ndjson_line(line: bytes) -> Record | dict[str, Any]:
@@ -43,13 +54,15 @@ def read_ndjson_line(line: bytes) -> Record | dict[str, Any]:
         return parsed
     start = line.index(b'"payload":') + len(b'"payload":')
     payload = line[start : line.rindex(b"}")]
+    if b"\\u" in payload:
+        payload = canonical(parsed["payload"])
     return Record(
         int(parsed["seq"]), bytes.fromhex(parsed["prev_hash"]), bytes.fromhex(parsed["hash"]), payload, columns=None
     )
 
 
 def csv_lines(rows: Iterable[Iterable[Any]]) -> bytes:
-    """Write rows with every cell quoted and none that a spreadsheet would run."""
+    """Write rows, each in one line, with every cell quoted and none that a spreadsheet would run."""
     out = io.StringIO()
     csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerows(
         [[harmless_cell(cell) for cell in row] for row in rows]
@@ -58,11 +71,10 @@ def csv_lines(rows: Iterable[Iterable[Any]]) -> bytes:
 
 
 def harmless_cell(value: Any) -> str:
-    """Write a value so that a spreadsheet takes it for text."""
+    """Write a value so that a spreadsheet takes it for text, and in one line without what acts on a terminal."""
     text = "" if value is None else str(value)
-    text = text.replace("\0", "\ufffd")
     starts_a_formula = text.startswith(_FORMULA_STARTS) or text.lstrip().startswith(_FORMULA_STARTS)
-    return f"'{text}" if starts_a_formula else text
+    return f"'{neutralise(text)}" if starts_a_formula else neutralise(text)
 
 
 def csv_row(record: Record) -> list[Any]:

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from services.audit.domain.personal import mask_phone
 
-# C0, DEL and C1 (terminal escapes, line breaks), line and paragraph separators, and the invisible characters that
-# reorder text on a screen (CVE-2021-42574): any of them could forge or hide a line.
+# C0, DEL and C1 (terminal escapes, line breaks), line and paragraph separators, and every invisible character, among
+# them those that reorder text on a screen (CVE-2021-42574): any of them could forge or hide a line.
 _DANGEROUS: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028\u2029\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 
 _Phone = Callable[[str], str]
@@ -19,8 +20,13 @@ _Line = Callable[[Mapping[str, Any], Mapping[str, str], _Phone], str]
 
 
 def neutralise(text: str) -> str:
-    r"""Write characters that act on a terminal or break a line as their visible \uXXXX form."""
-    return _DANGEROUS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    r"""Write characters that act on a terminal or break a line as \uXXXX, which reads as the same text inside JSON."""
+    return _DANGEROUS.sub(lambda found: "".join(f"\\u{unit:04x}" for unit in _utf16(found[0])), text)
+
+
+def _utf16(char: str) -> tuple[int, ...]:
+    encoded = char.encode("utf-16-be", "surrogatepass")
+    return tuple(int.from_bytes(encoded[at : at + 2], "big") for at in range(0, len(encoded), 2))
 
 
 def line_for(content: Mapping[str, Any], personal: Mapping[str, str], *, full_phones: bool) -> str:

@@ -27,6 +27,13 @@ class LogNotWhole(Conflict):
     message = "The log does not verify; nothing was dropped. Run verify to see why."
 
 
+class LogInUse(Conflict):
+    """Months can't be dropped while somebody reads or verifies the log."""
+
+    code = "AUDIT_LOG_IN_USE"
+    message = "The log is being read or verified; nothing was dropped. Try again when that is over."
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Month:
     """A month of the log, which is one table."""

@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from services.audit.domain.chain import Head, Record, link_hash
-from services.audit.domain.checkpoints import Checkpoint, UnreadableCheckpointError, VerifierKey, open_note
+from services.audit.domain.chain import Head, Record
+from services.audit.domain.checkpoints import UnreadableCheckpointError, VerifierKey, open_note
 from services.audit.domain.exports import read_ndjson_line
-from services.audit.domain.verification import Anchor, Kind, Report, Verifier
+from services.audit.domain.findings import Kind, Report
+from services.audit.domain.verification import Anchor, Verifier
 
 _NO_CHAIN = UUID(int=0)
 
@@ -32,7 +33,9 @@ def verify_export(lines: Iterable[bytes], keys: list[VerifierKey], kept_notes: I
         if checks is None:
             checks = _Whole(item, frames, keys, kept_notes) if _is_whole(frames) else _Selection(item)
         checks.feed(item)
-    report = checks.finish(frames) if checks else Report(first_seq=1)
+    report = checks.finish(frames) if checks else Report()
+    if isinstance(checks, _Whole) and report.checkpoints == 0:
+        report.add(Kind.CHECKPOINT_SIG, 0, "no checkpoint signed by these keys speaks of these records")
     if damaged:
         report.add(Kind.HASH, report.last_seq, f"{damaged} lines can't be read")
     ends = [frame for frame in frames if frame.get("part") == "last line"]
@@ -54,7 +57,7 @@ class _Selection:
     def feed(self, record: Record) -> None:
         self._report.records += 1
         self._report.last_seq = record.seq
-        if link_hash(record.seq, record.prev_hash, record.payload) != record.hash:
+        if not record.is_intact():
             self._report.add(Kind.HASH, record.seq, "the payload, the place or the hash was changed")
 
     def finish(self, _: list[dict[str, Any]]) -> Report:
@@ -67,10 +70,15 @@ class _Whole:
     def __init__(
         self, first: Record, frames: list[dict[str, Any]], keys: list[VerifierKey], kept_notes: Iterable[str]
     ) -> None:
-        notes = [*(frame["checkpoint"] for frame in frames if frame.get("checkpoint")), *kept_notes]
-        checkpoints, self._problems = _opened(notes, keys)
-        speaking = [checkpoint for checkpoint in checkpoints if checkpoint.seq >= first.seq]
-        self._verifier = Verifier(Anchor(first.seq - 1, first.prev_hash), speaking, whole=False)
+        report = Report()
+        self._verifier = Verifier(Anchor(first.seq - 1, first.prev_hash), report, whole=False)
+        for note in [*(frame["checkpoint"] for frame in frames if frame.get("checkpoint")), *kept_notes]:
+            try:
+                checkpoint = open_note(str(note), keys)
+            except UnreadableCheckpointError as error:
+                report.add(Kind.CHECKPOINT_SIG, 0, str(error))
+            else:
+                self._verifier.expect([checkpoint])
         self._last = first
 
     def feed(self, record: Record) -> None:
@@ -80,17 +88,4 @@ class _Whole:
     def finish(self, frames: list[dict[str, Any]]) -> Report:
         head = Head(_NO_CHAIN, int(frames[0].get("last_seq", 0)), self._last.hash, datetime.now(UTC))
         # What a producer numbered in between may lie in the next stretch: gaps are for the whole log to tell.
-        report = self._verifier.finish(head, now=datetime.now(UTC), source_grace=timedelta.max)
-        for problem in self._problems:
-            report.add(Kind.CHECKPOINT_SIG, 0, problem)
-        return report
-
-
-def _opened(notes: Iterable[str], keys: list[VerifierKey]) -> tuple[list[Checkpoint], list[str]]:
-    opened, problems = [], []
-    for note in notes:
-        try:
-            opened.append(open_note(note, keys))
-        except UnreadableCheckpointError as error:
-            problems.append(str(error))
-    return opened, problems
+        return self._verifier.finish(head, now=datetime.now(UTC), source_grace=timedelta.max)

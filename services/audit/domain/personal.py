@@ -1,6 +1,7 @@
 """Personal data: sealed under a key of the record's own, so that throwing that key away erases it for good.
 
-The chain covers the ciphertext. Erasing a person therefore changes no byte of the log and breaks no proof.
+The chain covers the ciphertext. Erasing a person therefore changes no byte of the log and breaks no proof. A mark that
+only we can make takes the place of an erased key: a key that somebody else removed does not pass for erased.
 Personal values that hide in `details` (each recipient's phone of a bulk call) are moved into the sealed part, and what
 must never be kept (passwords, tokens) is removed: a second filter behind the producers' own.
 """
@@ -12,7 +13,8 @@ import hashlib
 import hmac
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,6 +46,23 @@ class SealedPersonal:
     subjects: list[bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class KeptKey:
+    """What is kept beside the chain about the personal data of one record."""
+
+    actor_id: int | None
+    subjects: list[bytes]
+    wrapped_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Personal data as it can be shown; no values when they were erased, or when their key is gone or damaged."""
+
+    values: dict[str, str] | None
+    erased: bool = False
+
+
 class PersonalData:
     """Seals, opens and finds personal data with the service's keys."""
 
@@ -57,22 +76,35 @@ class PersonalData:
             return None
         key = os.urandom(_KEY_BYTES)
         sealed = Sealer([key]).seal(orjson.dumps(plain(values), option=orjson.OPT_SORT_KEYS), bound_to=event_id)
-        return SealedPersonal(
-            base64.b64encode(sealed).decode(),
-            self._wrapping.seal(key, bound_to=event_id),
-            [_digest(self._searching[0], subject) for subject in _subjects(values)],
-        )
+        subjects = [_digest(self._searching[0], subject) for subject in _subjects(values)]
+        wrapped_key = self._wrapping.seal(key, bound_to=_row(event_id, subjects))
+        return SealedPersonal(base64.b64encode(sealed).decode(), wrapped_key, subjects)
 
-    def open(self, text: str, wrapped_key: bytes | None, event_id: str) -> dict[str, str] | None:
-        """Open what was sealed; None when its key was thrown away."""
-        if wrapped_key is None:
-            return None
+    def erased(self, event_id: str) -> bytes:
+        """Make the mark that takes the place of an erased key."""
+        return self._wrapping.seal(b"", bound_to=_erased_row(event_id))
+
+    def key_of(self, event_id: str, kept: KeptKey) -> bytes | None:
+        """Give the key of a record's personal data, None when we erased it; raises CannotOpen for what is not ours."""
+        with suppress(CannotOpen):
+            return self._wrapping.open(kept.wrapped_key, bound_to=_row(event_id, kept.subjects))
+        self._wrapping.open(kept.wrapped_key, bound_to=_erased_row(event_id))
+        return None
+
+    def show(self, content: Mapping[str, Any], kept: KeptKey | None) -> Opened:
+        """Open the personal data of a record, as far as its key allows."""
+        event_id, text = content["id"], content["personal"]
+        if text is None:
+            return Opened({})
+        if kept is None:
+            return Opened(None)
         try:
-            key = self._wrapping.open(wrapped_key, bound_to=event_id)
-            values: dict[str, str] = orjson.loads(Sealer([key]).open(base64.b64decode(text), bound_to=event_id))
+            key = self.key_of(event_id, kept)
+            if key is None:
+                return Opened(None, erased=True)
+            return Opened(orjson.loads(Sealer([key]).open(base64.b64decode(text), bound_to=event_id)))
         except (CannotOpen, ValueError):
-            return None
-        return values
+            return Opened(None)
 
     def search_digests(self, subject: str) -> list[bytes]:
         """Give every digest under which this phone or e-mail may have been noted, one per configured key."""
@@ -95,11 +127,12 @@ def without_secrets(path: str | None) -> str | None:
     return path and _SECRET_SEGMENT.sub(REMOVED, path)
 
 
-def restore(content: dict[str, Any], values: Mapping[str, str] | None) -> dict[str, Any]:
+def restore(content: dict[str, Any], opened: Opened) -> dict[str, Any]:
     """Put opened personal values back into their places; an erased one reads as erased."""
-    details = _restored(content.get("details"), "details", values)
+    details = _restored(content.get("details"), "details", opened)
+    values = opened.values
     own = None if values is None else {key: value for key, value in values.items() if not key.startswith("details.")}
-    return {**content, "details": details, "personal": own, "personal_erased": values is None}
+    return {**content, "details": details, "personal": own, "personal_erased": opened.erased}
 
 
 def mask_phone(phone: str) -> str:
@@ -126,13 +159,13 @@ def _kept(key: str, value: Any, path: str, found: dict[str, str]) -> Any:
     return _without_personal(value, path, found)
 
 
-def _restored(value: Any, path: str, values: Mapping[str, str] | None) -> Any:
+def _restored(value: Any, path: str, opened: Opened) -> Any:
     if isinstance(value, dict):
-        return {key: _restored(item, f"{path}.{key}", values) for key, item in value.items()}
+        return {key: _restored(item, f"{path}.{key}", opened) for key, item in value.items()}
     if isinstance(value, list):
-        return [_restored(item, f"{path}.{index}", values) for index, item in enumerate(value)]
+        return [_restored(item, f"{path}.{index}", opened) for index, item in enumerate(value)]
     if value == SEALED:
-        return ERASED if values is None else values.get(path, SEALED)
+        return ERASED if opened.erased else (opened.values or {}).get(path, SEALED)
     return value
 
 
@@ -146,6 +179,15 @@ def _subjects(values: Mapping[str, str]) -> Iterator[str]:
     for path, value in values.items():
         if _snake(path.rsplit(".", 1)[-1]) in {"phone", "email"}:
             yield value
+
+
+def _row(event_id: str, subjects: Iterable[bytes]) -> str:
+    """Bind a key to its record and the persons it is found under: an erasure of one can't be led to another."""
+    return " ".join([event_id, *(subject.hex() for subject in subjects)])
+
+
+def _erased_row(event_id: str) -> str:
+    return f"{event_id} {ERASED}"
 
 
 def _digest(key: bytes, subject: str) -> bytes:

@@ -24,6 +24,13 @@ class ForeignName(Invalid):
     message = "A service may write audit records under its own name only."
 
 
+class NumberMissing(Invalid):
+    """An event that its publisher has not numbered could not be told from one that somebody wrote into the table."""
+
+    code = "AUDIT_NUMBER_MISSING"
+    message = "An audit event must carry its publisher's number."
+
+
 class EventUnknown(NotFound):
     """The log holds no such event."""
 
@@ -62,11 +69,13 @@ class Draft:
 
 
 def draft(arrival: Arrival, personal_data: PersonalData) -> Draft:
-    """Shape an arrival into the content of a record; raises ForeignName."""
+    """Shape an arrival into the content of a record; raises ForeignName, NumberMissing."""
     data = arrival.data
     alleged = {arrival.type.partition(".")[0], str(data["action"]).partition(".")[0]} & _SERVICES
     if alleged != {arrival.service}:
         raise ForeignName(f"{arrival.source} sent {arrival.type} about {data['action']}.")
+    if arrival.sequence is None:
+        raise NumberMissing
     personal, details = separate(data.get("personal") or {}, data.get("details") or {})
     event_id = str(arrival.event_id)
     sealed = personal_data.seal(personal, event_id)

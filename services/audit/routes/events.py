@@ -6,24 +6,23 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-import orjson
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from services.audit import commands, store
 from services.audit.context import AuditContext
 from services.audit.domain.chain import Record
-from services.audit.domain.exports import CSV_COLUMNS, csv_lines, csv_row, frame_line, ndjson_line
-from services.audit.domain.filters import EventFilter
+from services.audit.domain.exports import CSV_COLUMNS, csv_lines, csv_row, frame_line, json_line, ndjson_line
+from services.audit.domain.filters import EventFilter, Position
 from services.audit.domain.ocsf import ocsf_event
 from services.audit.domain.records import EventUnknown
 from services.audit.routes.access import CurrentContext, Reader
-from services.audit.schemas import AuditEvent, EventPage, ExportQuery, PageQuery, cursor_behind
+from services.audit.schemas import AuditEvent, EventPage, ExportQuery, PageQuery, cursor_behind, position_of
 from shared.db import Connection
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 
-# So many places of the chain are looked through per statement: memory stays flat and no statement runs long.
+# So many records are read per statement: memory stays flat and no statement runs long.
 _STRETCH: Final = 5_000
 _MEDIA_TYPES: Final = {
     "ndjson": "application/x-ndjson",
@@ -67,16 +66,16 @@ async def get_event(event_id: UUID, reader: Reader, context: CurrentContext) -> 
 async def export_events(
     query: Annotated[ExportQuery, Query()], reader: Reader, context: CurrentContext
 ) -> StreamingResponse:
-    """Stream all matching events in the order of the log, up to where it stands now.
+    """Stream all matching events, oldest first, up to where the log stands now.
 
-    `ndjson` is evidence: payloads byte for byte with their hashes, between two lines with the newest checkpoint.
+    `ndjson` is evidence: payloads with their hashes, between two lines with the newest checkpoint.
     Personal data stays sealed in every format: a copy outside could not be erased any more.
     """
     async with context.database.transaction() as conn:
         head = await store.get_head(conn)
         checkpoint = await store.find_last_checkpoint(conn)
         await commands.record_export(conn, reader, asked=query.asked(), last_seq=head.seq)
-    records = _stretches(context, query.wanted(), last=head.seq)
+    records = _matching(context, query.wanted(), last=head.seq)
     asked = query.model_copy(update={"format": None}).asked()
     note = checkpoint["note"] if checkpoint else None
     body = (
@@ -95,25 +94,39 @@ async def export_events(
 
 async def _opened(context: AuditContext, conn: Connection, records: Sequence[Record]) -> list[AuditEvent]:
     ids = {record.seq: record.columns.event_id for record in records if record.columns}
-    keys = await store.list_personal_keys(conn, list(ids.values()))
-    shown = []
-    for record in records:
-        content = record.content()
-        opened = None
-        if content["personal"] is not None:
-            opened = context.personal_data.open(content["personal"], keys.get(ids[record.seq]), content["id"])
-        shown.append(AuditEvent.of(record, opened))
-    return shown
+    kept = await store.list_personal_keys(conn, list(ids.values()))
+    return [
+        AuditEvent.of(record, context.personal_data.show(record.content(), kept.get(ids[record.seq])))
+        for record in records
+    ]
 
 
-async def _stretches(context: AuditContext, wanted: EventFilter, *, last: int) -> AsyncIterator[list[Record]]:
-    """Read stretch by stretch, each with a connection of its own: a slow reader must not hold a transaction open."""
-    first = 1
+async def _matching(context: AuditContext, wanted: EventFilter, *, last: int) -> AsyncIterator[list[Record]]:
+    """Read some at a time, each with a connection of its own: a slow reader must not hold a transaction open.
+
+    The whole log comes in the order of the chain, as evidence must; a selection from an index, oldest first.
+    """
+    if not wanted.given():
+        async for records in _stretches(context, last):
+            yield records
+        return
+    after: Position | None = None
+    while True:
+        async with context.database.connection() as conn:
+            records = await store.list_records(conn, wanted, after=after, limit=_STRETCH, up_to=last)
+        if records:
+            yield records
+        if len(records) < _STRETCH:
+            return
+        after = position_of(records[-1])
+
+
+async def _stretches(context: AuditContext, last: int) -> AsyncIterator[list[Record]]:
     async with context.database.connection() as conn:
         first = await store.find_first_seq(conn) or 1
     while first <= last:
         async with context.database.connection() as conn:
-            records = await store.list_stretch(conn, wanted, first=first, last=min(first + _STRETCH - 1, last))
+            records = await store.list_stretch(conn, first=first, last=min(first + _STRETCH - 1, last))
         if records:
             yield records
         first += _STRETCH
@@ -144,4 +157,4 @@ async def _lines(stretches: AsyncIterator[list[Record]], form: str) -> AsyncIter
         if form == "csv":
             yield csv_lines(csv_row(record) for record in records)
         else:
-            yield b"".join(orjson.dumps(ocsf_event(record)) + b"\n" for record in records)
+            yield b"".join(json_line(ocsf_event(record)) for record in records)

@@ -15,8 +15,8 @@ router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 async def get_verification(_: Reader, context: CurrentContext) -> VerificationShown:
     """Show the last result, and what is queued or running."""
     async with context.database.connection() as conn:
-        last = await store.find_last_verification(conn)
-        pending = await store.find_pending_verification(conn)
+        last = await commands.find_result(conn, context.verifier_keys)
+        pending = await commands.find_pending(conn)
     result = {**last["report"], **dict(last)} if last else {}
     return VerificationShown.model_validate({**result, "pending": dict(pending) if pending else None}, extra="ignore")
 

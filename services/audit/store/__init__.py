@@ -1,0 +1,103 @@
+"""All SQL of audit, by noun."""
+
+from __future__ import annotations
+
+from services.audit.store.chain import (
+    find_head,
+    get_head,
+    lock_head,
+    read_clock,
+    save_head,
+)
+from services.audit.store.checkpoints import (
+    find_last_checkpoint,
+    get_last_checkpoint,
+    insert_checkpoint,
+    list_checkpoints,
+    list_notes,
+    stream_checkpoints,
+)
+from services.audit.store.months import (
+    drop_partitions,
+    find_last_pruning,
+    find_places,
+    hold_months,
+    insert_pruning,
+    list_partitions,
+    make_partitions,
+)
+from services.audit.store.personal_keys import (
+    delete_personal_keys,
+    delete_personal_keys_before,
+    insert_erased_keys,
+    insert_personal_keys,
+    list_personal_keys,
+)
+from services.audit.store.records import (
+    find_first_seq,
+    find_hash,
+    find_record,
+    insert_records,
+    list_beside,
+    list_records,
+    list_seen,
+    list_stretch,
+    page_query,
+    stream_records,
+)
+from services.audit.store.verifications import (
+    claim_verification,
+    delete_results,
+    insert_acknowledgement,
+    insert_verification,
+    list_acknowledgements,
+    list_pending_verifications,
+    list_results,
+    save_signature,
+    save_verification,
+)
+
+__all__ = [
+    "claim_verification",
+    "delete_personal_keys",
+    "delete_personal_keys_before",
+    "delete_results",
+    "drop_partitions",
+    "find_first_seq",
+    "find_hash",
+    "find_head",
+    "find_last_checkpoint",
+    "find_last_pruning",
+    "find_places",
+    "find_record",
+    "get_head",
+    "get_last_checkpoint",
+    "hold_months",
+    "insert_acknowledgement",
+    "insert_checkpoint",
+    "insert_erased_keys",
+    "insert_personal_keys",
+    "insert_pruning",
+    "insert_records",
+    "insert_verification",
+    "list_acknowledgements",
+    "list_beside",
+    "list_checkpoints",
+    "list_notes",
+    "list_partitions",
+    "list_pending_verifications",
+    "list_personal_keys",
+    "list_records",
+    "list_results",
+    "list_seen",
+    "list_stretch",
+    "lock_head",
+    "make_partitions",
+    "page_query",
+    "read_clock",
+    "save_head",
+    "save_signature",
+    "save_verification",
+    "stream_checkpoints",
+    "stream_records",
+]
