@@ -113,6 +113,7 @@ class TokenVerifier:
         self._failed_at = -_FAILED_SECONDS
         self._fetching = asyncio.Lock()
         self._good: OrderedDict[bytes, Principal] = OrderedDict()
+        self._good_of: dict[int, set[bytes]] = {}
 
     async def verify(self, token: str) -> Principal:
         """Give the person behind a token; raises TokenInvalid, or Unavailable while there are no keys."""
@@ -123,18 +124,26 @@ class TokenVerifier:
         if known is not None:
             if known.expires_at + _SKEW_SECONDS > time.time():
                 return known
-            del self._good[digest]
+            self._drop(digest, known)
             raise TokenInvalid
         principal = await self._check(token)
         self._good[digest] = principal
+        self._good_of.setdefault(principal.id, set()).add(digest)
         if len(self._good) > _CACHED_TOKENS:
-            self._good.popitem(last=False)
+            self._drop(*next(iter(self._good.items())))
         return principal
 
     def forget(self, user_id: int) -> None:
-        """Check this person's tokens anew from now on."""
-        for digest in [digest for digest, principal in self._good.items() if principal.id == user_id]:
+        """Check this person's tokens anew from now on; costs nothing for whoever has none here."""
+        for digest in self._good_of.pop(user_id, ()):
             del self._good[digest]
+
+    def _drop(self, digest: bytes, principal: Principal) -> None:
+        del self._good[digest]
+        digests = self._good_of[principal.id]
+        digests.discard(digest)
+        if not digests:
+            del self._good_of[principal.id]
 
     async def _check(self, token: str) -> Principal:
         header = _header(token)
@@ -200,6 +209,7 @@ class TokenVerifier:
             self._failed_at = time.monotonic()
             raise
         if not self._keys.keys() <= keys.keys():
+            self._good_of.clear()
             self._good.clear()  # what a key signed that is trusted no longer must not live on as a memory
         self._keys, self._fetched_at = keys, time.monotonic()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 
 import typer
 import uvloop
@@ -20,6 +21,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="The gateway:
 def api() -> None:
     """Serve HTTP."""
     settings = GatewaySettings.load()
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # a connection is a file, each request is two
     configure_logging(settings.service, "api", settings.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(gateway_app.serve(settings))

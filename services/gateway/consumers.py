@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -16,6 +17,8 @@ from shared.events import Envelope, SessionsRevoked, UserChanged
 from shared.topology import GATEWAY_REVOCATIONS
 
 _FORGET_SECONDS: Final = 60.0
+# A stream that has said nothing for so long has told what is past.
+_QUIET_SECONDS: Final = 0.1
 
 
 async def revoke_sessions(gateway: Gateway, envelope: Envelope) -> None:
@@ -67,6 +70,23 @@ async def follow_revocations(gateway: Gateway) -> None:
         )
     finally:
         await connection.close()
+
+
+async def catch_up(gateway: Gateway, *, seconds: float) -> None:
+    """Wait until the stream has told what was revoked before this replica started, for so long at most.
+
+    A broker that is away is not waited for: signing in and working must go on without it, and a token that was revoked
+    meanwhile lives ten minutes at most.
+    """
+    part = f"stream {GATEWAY_REVOCATIONS.name}"
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while gateway.health.report().get(part, "starting") == "starting":  # noqa: ASYNC110 (health calls nobody)
+                await asyncio.sleep(_QUIET_SECONDS / 10)
+            taken = -1
+            while gateway.health.is_ready and taken != gateway.revocations.taken:
+                taken = gateway.revocations.taken
+                await asyncio.sleep(_QUIET_SECONDS)
 
 
 async def forget_revocations(gateway: Gateway) -> None:

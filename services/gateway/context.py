@@ -15,7 +15,7 @@ from services.gateway.domain.limits import TokenBuckets
 from services.gateway.domain.revocations import Revocations
 from services.gateway.domain.routing import AREAS, PUBLIC_TERMS, Limit, Terms
 from services.gateway.own_door import OwnDoor
-from services.gateway.proxy import PoolLimits, Timeouts, Upstream
+from services.gateway.proxy import PoolLimits, Recently, Timeouts, Upstream
 from services.gateway.settings import GatewaySettings, split
 from shared.health import Health
 from shared.identity import TokenVerifier, keys_from
@@ -38,6 +38,7 @@ class Gateway:
     origins: frozenset[bytes]
     revocations: Revocations = field(default_factory=Revocations)
     health: Health = field(default_factory=Health)
+    recently: Recently = field(default_factory=Recently)
 
     def close(self) -> None:
         """Close every connection to the services."""

@@ -56,6 +56,9 @@ class GatewaySettings(ServiceSettings):
     breaker_pause_seconds: float = Field(1.0, gt=0)
     breaker_longest_pause_seconds: float = Field(15.0, gt=0)
 
+    # How long a start may wait until it knows which sessions have ended; without the broker it does not wait.
+    catch_up_seconds: float = Field(5.0, ge=0)
+
     header_bytes: int = Field(16_384, ge=1_024)
     header_count: int = Field(100, ge=10)
     header_seconds: float = Field(10.0, gt=0)

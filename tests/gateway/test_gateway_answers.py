@@ -48,6 +48,14 @@ async def test_calls_are_limited_by_account(issuer: Issuer) -> None:
         assert (await client.get(CLOSED, headers=other)).status_code == 200
 
 
+async def test_whoever_searches_for_addresses_or_asks_for_leave_is_limited_too() -> None:
+    asks = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+    async with running_gateway(address_calls_per_minute=4) as running, running.client() as client:
+        found = [(await client.get(f"/api/v1/nothing/{number}")).status_code for number in range(3)]
+        found += [(await client.options(CLOSED, headers=asks)).status_code for _ in range(2)]
+        assert found == [404, 404, 404, 204, 429]
+
+
 # --- bodies
 
 

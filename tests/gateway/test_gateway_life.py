@@ -46,6 +46,18 @@ async def test_readiness_shows_each_service() -> None:
         assert (await client.get("/healthz")).json() == {"status": "ok", "service": "gateway"}
 
 
+async def test_asking_often_how_the_services_are_or_what_they_offer_costs_them_little() -> None:
+    ready = {"status": "ready", "parts": {}}
+    well = a_service({"/readyz": (200, ready), "/healthz": (200, {}), "/openapi.json": (200, {"paths": {}})})
+    async with raw_service(well) as service, running_gateway(service.url) as running, running.client() as client:
+        for path, most in (("/readyz", 16), ("/openapi.json", 8)):
+            before = len(service.heads)
+            answers = await asyncio.gather(*(client.get(path) for _ in range(50)))
+            assert {answer.status_code for answer in answers} == {200}
+            assert len({answer.content for answer in answers}) == 1
+            assert len(service.heads) - before <= most
+
+
 async def test_figures_are_for_operators() -> None:
     async with running_gateway() as running, running.client() as client:
         await client.get("/nothing")

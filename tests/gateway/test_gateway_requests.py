@@ -85,6 +85,7 @@ async def test_only_the_gateway_says_who_and_where_the_caller_is() -> None:
         "X-Real-IP": "6.6.6.6",
         "X-Original-URL": "/api/v1/audit/events",
         "X-HTTP-Method-Override": "DELETE",
+        "Cookie": "session=evil",
         "Connection": "keep-alive, x-forwarded-for, x-request-id, authorization",
         "X-Custom": "stays",
     }
@@ -124,6 +125,12 @@ async def test_request_id_and_trace_go_along() -> None:
         forwarded = seen(answer)["traceparent"]
         assert forwarded[:36] == trace[:36], "the same trace"
         assert forwarded[36:52] != trace[36:52], "under a span of our own"
+        state = {"traceparent": trace, "tracestate": "vendor=1"}
+        assert seen(await client.get(OPEN, headers=state))["tracestate"] == "vendor=1"
+        for bad in ("nonsense", trace.replace("0af7651916cd43dd8448eb211c80319c", "0" * 32)):
+            fresh = seen(await client.get(OPEN, headers=state | {"traceparent": bad}))
+            assert "tracestate" not in fresh
+            assert "0" * 32 not in fresh["traceparent"]
         insane = await client.get(OPEN, headers={"x-request-id": "a b\tc", "traceparent": "nonsense"})
         assert insane.headers["x-request-id"] == seen(insane)["x-request-id"] != "a b\tc"
         assert seen(insane)["traceparent"].startswith("00-")

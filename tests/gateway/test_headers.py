@@ -22,7 +22,10 @@ def passed(*headers: tuple[bytes, bytes]) -> dict[bytes, bytes]:
         b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-prefix", b"x-forwarded-anything", b"x-real-ip",
         b"x-original-url", b"x-rewrite-url", b"x-http-method-override", b"x-method-override", b"true-client-ip",
         b"x-principal-id", b"x-account-id", b"x-authenticated-userid", b"x-original-forwarded-for", b"x-request-id",
-        b"traceparent", b"host", b"via", b"content_length", b"transfer_encoding",
+        b"traceparent", b"host", b"via", b"content_length", b"transfer_encoding", b"x-forwarded", b"remote-user",
+        b"x-remote-groups", b"x-auth-request-email", b"x-consumer-id", b"x-jwt-assertion", b"x-client-cert",
+        b"x-ssl-client-dn", b"ssl-client-cert", b"client-ip", b"x-permissions", b"x-on-behalf-of", b"x-sponsor-id",
+        b"x-tenant-id", b"x-is-admin", b"proxy", b"cookie", b"tracestate",
     ],
 )  # fmt: skip
 def test_identity_and_forwarding_headers_do_not_pass(name: bytes) -> None:
@@ -63,6 +66,18 @@ def test_ordinary_headers_pass_as_they_are() -> None:
 def test_headers_that_the_connection_header_names_go_with_it() -> None:
     assert passed((b"connection", b"close, X-Custom"), (b"x-custom", b"1"), (b"accept", b"*/*")) == {b"accept": b"*/*"}
     assert passed((b"connection", b"x-a"), (b"connection", b"x-b"), (b"x-a", b"1"), (b"x-b", b"1")) == {}
+
+
+def test_headers_that_matter_stay_whatever_the_connection_header_says() -> None:
+    asked = {b"authorization": b"Bearer x", b"content-type": b"a/b", b"idempotency-key": b"k"}
+    nominated = b"keep-alive, authorization, content-type, idempotency-key"
+    assert passed((b"connection", nominated), *asked.items()) == asked
+
+
+def test_repeated_headers_that_are_lists_are_read_as_one() -> None:
+    read = read_headers([HOST, (b"cookie", b"a=1"), (b"cookie", b"b=2"), *[(b"x-forwarded-for", b"6.6.6.6")] * 2])
+    assert read.get(b"cookie") == b"a=1; b=2"
+    assert read.get(b"x-forwarded-for") == b"6.6.6.6,6.6.6.6"
 
 
 @pytest.mark.parametrize(

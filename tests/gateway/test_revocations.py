@@ -77,3 +77,17 @@ def test_revocations_are_forgotten_when_no_token_can_be_that_old() -> None:
     revocations.forget(1_000.0 + KEPT_SECONDS)
     assert len(revocations) == 1
     assert revocations.refuse(a_token())
+
+
+def test_a_flood_of_events_takes_bounded_memory_and_lets_nobody_in_who_was_put_out() -> None:
+    revocations = Revocations(most=1_000)
+    for number in range(10_000):
+        revocations.revoke_session(f"s{number}", 1_000.0 + number / 100)
+        revocations.change_account(number, Standing(frozenset({"Admin"}), frozenset(), 1_000.0 + number / 100))
+        assert len(revocations) <= 1_000
+    for number in range(10_000):
+        assert revocations.refuse(a_token(session_id=f"s{number}", issued_at=1_000 + number // 100))
+    assert not revocations.refuse(a_token(session_id="other", issued_at=1_101)), "what was issued since is let in"
+    revocations.forget(2_000.0 + KEPT_SECONDS)
+    assert not revocations
+    assert not revocations.refuse(a_token(session_id="s1"))

@@ -360,3 +360,23 @@ async def test_keys_that_can_not_be_renewed_serve_on(issuer: Issuer) -> None:
     for user_id in (2, 3):
         assert (await verifier.verify(issuer.token(user_id, "Admin"))).id == user_id
     assert keys.asked == 2, "after a failure they are not asked for with every token"
+
+
+async def test_forgetting_somebody_touches_nobody_else_and_leaves_nothing_behind(issuer: Issuer) -> None:
+    verifier = issuer.verifier()
+    tokens = {person: [issuer.token(person) for _ in range(3)] for person in (1, 2)}
+    for token in (token for own in tokens.values() for token in own):
+        await verifier.verify(token)
+    verifier.forget(1)
+    verifier.forget(3)
+    assert {principal.id for principal in verifier._good.values()} == {2}
+    assert set(verifier._good_of) == {2}
+    assert (await verifier.verify(tokens[1][0])).id == 1
+
+
+async def test_only_so_many_tokens_are_remembered(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.identity._CACHED_TOKENS", 5)
+    verifier = issuer.verifier()
+    for person in range(20):
+        await verifier.verify(issuer.token(person))
+    assert len(verifier._good) == len(verifier._good_of) == 5

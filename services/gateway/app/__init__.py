@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from services.gateway.app.access_log import AccessLog
 from services.gateway.app.door import Door
 from services.gateway.app.server import make_server
-from services.gateway.consumers import follow_revocations, forget_revocations
+from services.gateway.consumers import catch_up, follow_revocations, forget_revocations
 from services.gateway.context import Gateway, make_console, make_gateway
 from services.gateway.own_door import OwnDoor
 from services.gateway.routes import ROUTERS, Addresses
@@ -33,6 +33,7 @@ def create_app(gateway: Gateway) -> Door:
             asyncio.create_task(follow_revocations(gateway), name="revocations"),
             asyncio.create_task(forget_revocations(gateway), name="forget revocations"),
         ]
+        await catch_up(gateway, seconds=gateway.settings.catch_up_seconds)
         try:
             yield {"context": gateway, "console": console}
         finally:

@@ -6,6 +6,7 @@ The logging module costs several times what the rest of a request costs here (me
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final
@@ -57,7 +58,8 @@ class AccessLog:
             self._timer.cancel()
             self._timer = None
         if self._lines:
+            lines, self._lines = self._lines, []
             stream = self._stream or sys.stdout.buffer
-            stream.write(b"".join(self._lines))
-            stream.flush()
-            self._lines.clear()
+            with contextlib.suppress(OSError):  # nobody reads the log any more: no reason to stop serving
+                stream.write(b"".join(lines))
+                stream.flush()

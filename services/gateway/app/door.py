@@ -16,7 +16,14 @@ from services.gateway.domain.addresses import client_address
 from services.gateway.domain.headers import Header, Incoming, read_headers, relayed_headers, request_head
 from services.gateway.domain.limits import address_key
 from services.gateway.domain.paths import check_path
-from services.gateway.domain.refusals import BodyTooLarge, OnlyFromInside, SessionRevoked, TokenMissing, TooOften
+from services.gateway.domain.refusals import (
+    BodyTooLarge,
+    OnlyFromInside,
+    SessionRevoked,
+    TokenMissing,
+    TooOften,
+    UnknownArea,
+)
 from services.gateway.domain.revocations import Claims
 from services.gateway.domain.routing import METHODS, Limit, Route, Terms, find_route, holds_secret
 from services.gateway.proxy import Answer, Ask, ClientGone
@@ -105,11 +112,12 @@ class Door:
         if visit.path in self._addresses:
             await self._show_page(visit, incoming, scope, receive)
             return
-        route = find_route(visit.path)
+        route = self._find_route(visit)
         visit.label = route.terms.label
         if visit.method not in METHODS:
             raise MethodNotAllowed
         if self._is_preflight(visit, incoming):
+            self._take(visit, "address", address_key(visit.address))
             await visit.begin(204, [])
             await visit.last()
             return
@@ -128,6 +136,13 @@ class Door:
         origin = incoming.get(b"origin")
         if origin is not None and gateway.origins:
             visit.cors = _cors(origin) if origin in gateway.origins else _VARY
+
+    def _find_route(self, visit: Visit) -> Route:
+        try:
+            return find_route(visit.path)
+        except UnknownArea:
+            self._take(visit, "address", address_key(visit.address))  # whoever searches is counted too
+            raise
 
     def _is_preflight(self, visit: Visit, incoming: Incoming) -> bool:
         """Tell whether a browser asks for leave; an origin that is not listed gets none, by silence."""
@@ -167,22 +182,17 @@ class Door:
         length = incoming.content_length
         if length is not None and length > terms.max_body:
             raise BodyTooLarge(f"The body has {length} bytes; {terms.max_body} are allowed here.", limit=terms.max_body)
+        host = incoming.get(b"host") or upstream.host
+        ours = (
+            (b"x-request-id", visit.request_id.encode()),
+            (b"x-forwarded-for", visit.address.encode()),
+            (b"x-forwarded-proto", visit.scheme),
+            (b"x-forwarded-host", host),
+            *_trace(incoming),
+        )
         ask = Ask(
             method=visit.method,
-            head=request_head(
-                visit.method,
-                route.path,
-                scope["query_string"],
-                incoming.get(b"host") or upstream.host,
-                incoming.passed,
-                (
-                    (b"x-request-id", visit.request_id.encode()),
-                    (b"x-forwarded-for", visit.address.encode()),
-                    (b"x-forwarded-proto", visit.scheme),
-                    (b"x-forwarded-host", incoming.get(b"host") or upstream.host),
-                    (b"traceparent", _next_traceparent(incoming.get(b"traceparent"))),
-                ),
-            ),
+            head=request_head(visit.method, route.path, scope["query_string"], host, incoming.passed, ours),
             timeouts=self._gateway.timeouts[terms.label],
             content_length=length,
             has_body=incoming.has_body,
@@ -237,6 +247,8 @@ class Door:
                 await visit.last(message.get("body", b""))
 
         headers = [*incoming.passed, (b"x-request-id", visit.request_id.encode())]
+        if (cookie := incoming.get(b"cookie")) is not None:
+            headers.append((b"cookie", cookie))
         # What the page sees of its caller is what a service would see.
         seen = scope | {"headers": headers, "client": (visit.address, 0), "scheme": visit.scheme.decode()}
         try:
@@ -261,8 +273,14 @@ class Door:
         return histogram
 
 
-def _next_traceparent(parent: bytes | None) -> bytes:
-    return telemetry.next_traceparent(None if parent is None else parent.decode("latin-1")).encode()
+def _trace(incoming: Incoming) -> tuple[Header, ...]:
+    """Go on with the caller's trace, and with its state only if the trace is sound (W3C Trace Context, 4.3)."""
+    parent = incoming.get(b"traceparent")
+    ours = telemetry.next_traceparent(None if parent is None else parent.decode("latin-1")).encode()
+    state = incoming.get(b"tracestate")
+    if parent is None or state is None or parent[:35] != ours[:35]:
+        return ((b"traceparent", ours),)
+    return ((b"traceparent", ours), (b"tracestate", state))
 
 
 def _cors(origin: bytes) -> tuple[Header, ...]:

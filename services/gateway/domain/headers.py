@@ -30,46 +30,89 @@ _HOP_BY_HOP: Final = frozenset(
 _OURS: Final = frozenset(
     {
         b"cf-connecting-ip",
+        b"client-ip",
         b"content-length",
+        b"cookie",  # the session of the pages for people; services know none
         b"fastly-client-ip",
         b"forwarded",
+        b"front-end-https",
         b"host",
+        b"proxy",  # CGI-like programs take it for their own setting HTTP_PROXY
+        b"remote-addr",
+        b"remote-user",
         b"traceparent",
+        b"tracestate",
         b"true-client-ip",
         b"via",
-        b"x-client-ip",
+        b"x-admin",
         b"x-cluster-client-ip",
         b"x-email",
+        b"x-forwarded",
+        b"x-host",
         b"x-http-method",
         b"x-http-method-override",
+        b"x-is-admin",
         b"x-method-override",
+        b"x-on-behalf-of",
+        b"x-permissions",
         b"x-real-ip",
-        b"x-remote-addr",
-        b"x-remote-user",
         b"x-request-id",
         b"x-rewrite-url",
         b"x-roles",
+        b"x-scheme",
         b"x-session-id",
+        b"x-sub",
+        b"x-subject",
+        b"x-uid",
         b"x-username",
     }
 )
 _OUR_PREFIXES: Final = (
+    b"ssl-client-",
     b"x-account-",
+    b"x-auth-",
     b"x-authenticated-",
+    b"x-client-",
+    b"x-consumer-",
+    b"x-credential-",
     b"x-envoy-",
     b"x-forwarded-",
+    b"x-jwt-",
     b"x-original-",
     b"x-principal-",
+    b"x-remote-",
     b"x-role-",
+    b"x-sponsor-",
+    b"x-ssl-",
+    b"x-tenant-",
     b"x-user-",
+    b"x-webauth-",
+)
+# They speak about the request and never about a connection, whatever a client writes into `Connection`: dropped on its
+# word, a service would see another request than the one that was checked.
+_END_TO_END: Final = frozenset(
+    {
+        b"accept",
+        b"authorization",
+        b"content-encoding",
+        b"content-type",
+        b"idempotency-key",
+        b"if-match",
+        b"if-none-match",
+        b"range",
+        b"user-agent",
+        b"x-twilio-signature",
+    }
 )
 # Read here, and decisive: two of them are an attack or a mistake.
 _SINGLE: Final = frozenset({b"authorization", b"content-length", b"content-type", b"host", b"transfer-encoding"})
 _READ: Final = _SINGLE | {
     b"access-control-request-method",
     b"connection",
+    b"cookie",
     b"origin",
     b"traceparent",
+    b"tracestate",
     b"x-forwarded-for",
     b"x-forwarded-proto",
     b"x-request-id",
@@ -78,6 +121,8 @@ _READ: Final = _SINGLE | {
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9_.\-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 _PLAIN_OPTIONS: Final = frozenset({b"", b"close", b"keep-alive"})
+# Repeated, these are one list (RFC 9110, 5.3; RFC 6265, 5.4 for cookies).
+_JOINED: Final = {b"connection": b",", b"x-forwarded-for": b",", b"tracestate": b",", b"cookie": b"; "}
 
 # What a service says about its own connection, and what we say in its place.
 _NOT_RELAYED: Final = _HOP_BY_HOP | {
@@ -179,7 +224,8 @@ def read_headers(headers: list[Header], *, http_version: str = "1.1") -> Incomin
 def _repeated(name: bytes, first: bytes, second: bytes) -> bytes:
     if name in _SINGLE:
         raise HeaderRefused(f"The header '{name.decode()}' is sent twice.")
-    return first + b"," + second if name == b"connection" else second
+    joint = _JOINED.get(name)
+    return second if joint is None else first + joint + second
 
 
 def _check_values(headers: list[Header]) -> None:
@@ -225,7 +271,7 @@ def relayed_headers(headers: list[Header], *, with_length: bool) -> list[Header]
 
 def _without_nominated(headers: list[Header], connection: bytes) -> list[Header]:
     """Drop the headers that the connection header names as its own (RFC 9110, 7.6.1)."""
-    nominated = {token.strip().lower() for token in connection.split(b",")}
+    nominated = {token.strip().lower() for token in connection.split(b",")} - _END_TO_END
     if nominated <= _PLAIN_OPTIONS:
         return headers
     return [header for header in headers if header[0] not in nominated]

@@ -13,10 +13,10 @@ from urllib.parse import unquote_to_bytes
 from services.gateway.domain.refusals import PathRefused
 
 # Nearly every path is as plain as this; only others need the long look.
-_PLAIN: Final = re.compile(rb"(?:/[A-Za-z0-9_\-][A-Za-z0-9_.\-]*)+/?")
+_PLAIN: Final = re.compile(rb"(?:/[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]+)*)+/?")
 _ODD: Final = re.compile(
     rb"[^!$&'()*+,\-./0-9:=@A-Z_a-z~%]"  # backslash, ';' (parameters of a segment), controls, raw non-ASCII, quotes
-    rb"|//|/\.\.?(?:/|$)"  # empty and dot segments: some routers collapse or resolve them, some do not
+    rb"|//|(?:\.|%20)(?:/|\Z)"  # empty and dot segments, dots and blanks at an end: some programs drop or resolve them
     rb"|%(?![0-9A-Fa-f]{2})"  # half an escape
     rb"|%[01][0-9A-Fa-f]|%7[Ff]"  # encoded controls, NUL among them
     rb"|%(?:2[5DEFdef]|3[0-9Bb]|4[1-9A-Fa-f]|5[0-9AaCcFf]|6[1-9A-Fa-f]|7[0-9AaEe])"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from services.gateway.proxy.connection import Timeouts
 from services.gateway.proxy.exchange import Answer, Ask, ClientGone
-from services.gateway.proxy.look import look_at
+from services.gateway.proxy.look import Recently, look_at
 from services.gateway.proxy.pool import Pool, PoolLimits
 from services.gateway.proxy.upstream import Upstream
 
-__all__ = ["Answer", "Ask", "ClientGone", "Pool", "PoolLimits", "Timeouts", "Upstream", "look_at"]
+__all__ = ["Answer", "Ask", "ClientGone", "Pool", "PoolLimits", "Recently", "Timeouts", "Upstream", "look_at"]

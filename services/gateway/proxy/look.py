@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeVar
 
 import orjson
 
@@ -12,6 +12,28 @@ from services.gateway.proxy.connection import Timeouts
 from services.gateway.proxy.exchange import Ask
 from services.gateway.proxy.upstream import Upstream
 from shared.errors import Failure
+
+T = TypeVar("T")
+
+
+class Recently:
+    """What many may ask for at once and what costs the services something: made once, and given to all who ask soon."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, asyncio.Task[Any]] = {}
+
+    async def get(self, name: str, make: Callable[[], Awaitable[T]], *, seconds: float) -> T:
+        """Give what was made under this name less than so many seconds ago, or make it; a failure is not kept."""
+        task: asyncio.Task[T] | None = self._made.get(name)
+        if task is None:
+            task = self._made[name] = asyncio.ensure_future(make())
+            task.add_done_callback(lambda done: self._keep(name, done, seconds))
+        return await asyncio.shield(task)
+
+    def _keep(self, name: str, done: asyncio.Task[Any], seconds: float) -> None:
+        if done.cancelled() or done.exception() is not None:
+            seconds = 0.0
+        asyncio.get_running_loop().call_later(seconds, self._made.pop, name, None)
 
 
 async def look_at(upstream: Upstream, path: str, *, seconds: float) -> tuple[int, dict[str, Any]] | None:

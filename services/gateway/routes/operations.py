@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
+import orjson
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
@@ -17,6 +18,7 @@ from services.gateway.proxy import look_at
 
 _LOOK_SECONDS: Final = 1.0
 _DESCRIBE_SECONDS: Final = 5.0
+_RECENT_SECONDS: Final = 1.0
 
 CONNECTIONS: Final = Gauge("gateway_service_connections", "Connections to a service", ["service", "state"])
 WAITING: Final = Gauge("gateway_service_waiting", "Requests that wait for a connection to a service", ["service"])
@@ -66,6 +68,11 @@ async def report(gateway: Gateway) -> dict[str, Any]:
 
 
 async def _state(gateway: Gateway, name: str) -> dict[str, Any]:
+    """Ask a service at most once a second, whoever asks us how often."""
+    return await gateway.recently.get(f"state of {name}", lambda: _look(gateway, name), seconds=_RECENT_SECONDS)
+
+
+async def _look(gateway: Gateway, name: str) -> dict[str, Any]:
     upstream = gateway.upstreams[name]
     ready, health = await asyncio.gather(
         look_at(upstream, "/readyz", seconds=_LOOK_SECONDS), look_at(upstream, "/healthz", seconds=_LOOK_SECONDS)
@@ -91,6 +98,11 @@ async def metrics(gateway: CurrentGateway) -> Response:
 @router.get("/openapi.json")
 async def openapi(gateway: CurrentGateway) -> Response:
     """Describe the whole interface, as the services that run describe themselves."""
+    described = await gateway.recently.get("description", lambda: _describe(gateway), seconds=_RECENT_SECONDS)
+    return Response(described, media_type="application/json")
+
+
+async def _describe(gateway: Gateway) -> bytes:
     names = list(gateway.upstreams)
     found = await asyncio.gather(
         *(look_at(gateway.upstreams[name], "/openapi.json", seconds=_DESCRIBE_SECONDS) for name in names)
@@ -100,4 +112,4 @@ async def openapi(gateway: CurrentGateway) -> Response:
         for name, answer in zip(names, found, strict=True)
         if answer is not None and answer[0] == HTTPStatus.OK
     }
-    return JSONResponse(merge(documents, missing=[name for name in names if name not in documents]))
+    return orjson.dumps(merge(documents, missing=[name for name in names if name not in documents]))
