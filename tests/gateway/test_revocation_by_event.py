@@ -15,6 +15,7 @@ import pytest
 from services.gateway import consumers
 from shared import topology
 from shared.bus.publisher import Outgoing, Publisher
+from shared.bus.stream import follow
 from shared.events import Event, SessionsRevoked, UserChanged, encode
 from shared.health import Health
 from tests.gateway.raw import raw_service
@@ -100,8 +101,6 @@ async def test_a_revoked_session_is_refused_within_a_second(
 async def test_a_replica_that_starts_later_knows_what_was_revoked_before(
     broker: str, service_url: str, issuer: Issuer, user_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    follow = consumers.follow
-
     async def follow_late(*args: Any, health: Health, **kwargs: Any) -> None:
         health.expect(f"stream {topology.GATEWAY_REVOCATIONS.name}")
         await asyncio.sleep(1.0)
