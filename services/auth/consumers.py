@@ -7,6 +7,7 @@ import logging
 from services.auth.commands import passwords
 from services.auth.context import Context
 from services.auth.domain.letters import ChangedLetter
+from services.auth.mailer import MailRefused
 from services.auth.store import accounts
 from shared.bus.handling import Handlers, outside
 from shared.events import PasswordChanged, PasswordResetRequested
@@ -23,7 +24,12 @@ async def deliver_reset_token(context: Context, event: PasswordResetRequested) -
         log.info("a reset request was served: nothing to deliver, the audit log says why")
         return
     account_id, letter = written
-    await context.mailer.send(letter)
+    try:
+        await context.mailer.send(letter)
+    except MailRefused as refused:
+        async with context.database.transaction() as conn:
+            await passwords.note_refusal(conn, account_id, refused.message)
+        raise
     async with context.database.transaction() as conn:
         await passwords.note_delivery(conn, account_id, event.requested_at, now=context.clock())
     log.info("a reset request was served: the token is delivered")

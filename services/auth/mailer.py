@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import make_msgid
+from email.utils import make_msgid, parseaddr
 from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 
 from services.auth.domain.letters import ChangedLetter, Letter, subject_and_text
-from shared.errors import Unavailable
+from shared.errors import BadRequest, Unavailable
 
 log = logging.getLogger(__name__)
 
 # Mail servers refuse a client that opens many at once.
 _CONNECTIONS: Final = 5
+_FINAL: Final = 500
 
 
 class MailUnavailable(Unavailable):
@@ -28,11 +30,17 @@ class MailUnavailable(Unavailable):
     code, message = "MAIL_UNAVAILABLE", "The mail server does not take the letter now."
 
 
+class MailRefused(BadRequest):
+    """The mail server refuses the letter for good (RFC 5321 §4.2.1: 5yz); trying again would change nothing."""
+
+    code, message = "MAIL_REFUSED", "The mail server refuses to take a letter to this address."
+
+
 class Mailer(Protocol):
     """Whoever brings letters to people."""
 
     async def send(self, letter: Letter) -> None:
-        """Deliver one letter; raises MailUnavailable."""
+        """Deliver one letter; raises MailUnavailable or MailRefused."""
 
 
 class LogDelivery:
@@ -79,16 +87,30 @@ class SmtpDelivery:
                     timeout=self._timeout,
                 )
         except (aiosmtplib.SMTPException, OSError) as error:
-            # The text of the error may quote the letter; its kind is enough.
-            log.warning("a letter was not delivered: %s", type(error).__name__)
-            raise MailUnavailable from None
+            # The text of the error may quote the letter; kind and number are enough.
+            log.warning("a letter was not delivered: %s %s", type(error).__name__, _number(error) or "")
+            raise (MailRefused if _is_final(error) else MailUnavailable) from None
 
     def _message(self, letter: Letter) -> EmailMessage:
         # The policy refuses line breaks in headers, so no input can add one.
         message = EmailMessage(policy=SMTP)
         subject, text = subject_and_text(letter, self._public_url)
         message["From"], message["To"], message["Subject"] = self._sender, letter.email, subject
-        message["Message-ID"] = make_msgid(domain="partner-hub.local")
+        message["Date"] = datetime.now(UTC)  # demanded by RFC 5322 §3.6, and by filters of junk mail
+        message["Message-ID"] = make_msgid(domain=parseaddr(self._sender)[1].rpartition("@")[2])
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation answers
         message.set_content(text)
         return message
+
+
+def _number(error: Exception) -> int | None:
+    """Give the number of the server's answer, if it gave one; a letter has one recipient, so there is one answer."""
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        return error.recipients[0].code
+    return error.code if isinstance(error, aiosmtplib.SMTPResponseException) else None
+
+
+def _is_final(error: Exception) -> bool:
+    """Tell whether it is this letter that the server will never take; what it says of us, an operator can mend."""
+    about_the_letter = isinstance(error, aiosmtplib.SMTPRecipientsRefused | aiosmtplib.SMTPDataError)
+    return about_the_letter and (_number(error) or 0) >= _FINAL

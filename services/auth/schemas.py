@@ -96,6 +96,12 @@ class NewPassword(Body):
     new_password: Password
 
 
+class ResetToken(Body):
+    """A reset token that is to be worth nothing any more."""
+
+    token: Token
+
+
 class PasswordChange(Body):
     """The present password and the next one."""
 

@@ -44,7 +44,7 @@ class OperatorSettings(StoreSettings):
 
     access_token_seconds: int = Field(600, ge=30, le=600)
     reset_token_seconds: int = Field(1800, ge=1, le=86_400)
-    first_password_token_seconds: int = Field(86_400, ge=1, le=86_400)
+    first_password_token_seconds: int = Field(86_400, ge=3_600, le=86_400)
     session_seconds: int = Field(86_400, ge=60)
     session_idle_seconds: int = Field(3_600, ge=60)
     refresh_grace_seconds: int = Field(10, ge=0, le=30)

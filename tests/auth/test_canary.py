@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -13,14 +12,15 @@ from pathlib import Path
 import pyotp
 import pytest
 
+from local.processes import free_port
 from services.auth.commands.emergency import Emergency, break_glass
 from services.auth.consumers import deliver_reset_token, tell_owner
 from services.auth.context import Context
-from services.auth.mailer import MailUnavailable, SmtpDelivery
+from services.auth.mailer import MailUnavailable
 from shared.events import PasswordChanged, PasswordResetRequested
 from shared.telemetry import configure_logging
 from tests.auth.conftest import Auth
-from tests.auth.test_consumers import free_port, mail_server, token_in
+from tests.auth.mail import delivery, letters_in, mail_server, token_in
 
 ADMIN = "admin@example.com"
 FIRST, SECOND, THIRD = (f"canary-{word} lantern quiver mosaic" for word in ("osprey", "heron", "kestrel"))
@@ -70,16 +70,11 @@ async def change_and_enrol(auth: Auth) -> set[str]:
     return {access, seed, "canary-code", *recovery, *(code.replace("-", "") for code in recovery)}
 
 
-def last_letter(letters: Path) -> dict[str, str]:
-    read: dict[str, str] = json.loads(letters.read_text().splitlines()[-1])
-    return read
-
-
 async def reset_and_break_glass(auth: Auth, context: Context, letters: Path) -> set[str]:
     """Reset the password with bad and good tokens, then break the glass."""
     await auth.post("/request-password-reset", {"email": ADMIN})
     await deliver_reset_token(context, (await auth.events(PasswordResetRequested))[-1])
-    reset = token_in(last_letter(letters))
+    reset = token_in(letters_in(letters)[-1])
     for token, password in ((reset[:-2], THIRD), (reset, WEAK), (reset, THIRD), (reset, THIRD)):
         await auth.post("/reset-password", {"token": token, "new_password": password})
     await tell_owner(context, PasswordChanged(user_id=await auth.id_of(ADMIN), how="reset"))
@@ -106,10 +101,7 @@ async def test_no_marked_secret_is_in_any_log_event_audit_record_metric_row_or_e
     auth: Auth, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     port, letters = free_port(), tmp_path / "letters"
-    mailer = SmtpDelivery(
-        f"smtp://127.0.0.1:{port}", sender="a@b.org", public_url="https://x", timeout_seconds=5, tls_required=False
-    )
-    context = replace(auth.context, mailer=mailer)
+    context = replace(auth.context, mailer=delivery(port))
     await auth.add(ADMIN, "Admin", password=FIRST)
     secrets = {FIRST, SECOND, THIRD, WRONG, WEAK}
     with logging_everything(), mail_server(port, letters):

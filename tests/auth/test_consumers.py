@@ -3,60 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from local.processes import free_port
 from services.auth.consumers import HANDLERS, deliver_reset_token, tell_owner
-from services.auth.domain.letters import ChangedLetter, ResetLetter
-from services.auth.mailer import LogDelivery, MailUnavailable, SmtpDelivery
+from services.auth.domain.letters import ResetLetter
+from services.auth.mailer import LogDelivery, MailRefused, MailUnavailable
 from services.auth.worker import schedules
 from shared import topology
+from shared.errors import Fate, fate_of
 from shared.events import PasswordChanged, PasswordResetRequested
 from shared.worker import Work
-from tests.auth.conftest import OTHER_PASSWORD, Auth
+from tests.auth.conftest import OTHER_PASSWORD, Auth, outcome
+from tests.auth.mail import delivery, letters_in, mail_server, token_in
 from tests.support.eventually import eventually
+from tests.support.messages import depth
 from tests.support.running import running
 
-ROOT = Path(__file__).parents[2]
 ADMIN = "admin@example.com"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-@contextmanager
-def mail_server(port: int, file: Path, *options: str) -> Iterator[None]:
-    """Run the mail server as a process of its own."""
-    command = [sys.executable, "-m", "tests.auth.smtp_server", str(port), str(file), *options]
-    process = subprocess.Popen(command, cwd=ROOT)
-    try:
-        _wait_for(port)
-        yield
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-
-
-def _wait_for(port: int) -> None:
-    for _ in range(400):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError("the mail server did not start")
 
 
 class Post:
@@ -75,8 +46,7 @@ class Post:
         self.servers.close()
 
     def letters(self) -> list[dict[str, Any]]:
-        lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
-        return [json.loads(line) for line in lines]
+        return letters_in(self.file)
 
     async def letter(self, count: int, *, within: float = 15) -> dict[str, Any]:
         """Wait for so many letters and give the last."""
@@ -84,22 +54,10 @@ class Post:
         return self.letters()[count - 1]
 
 
-def token_in(letter: dict[str, Any]) -> str:
-    text = letter["text"].replace("=\r\n", "").replace("=3D", "=")
-    return str(text.partition("#token=")[2].split()[0])
-
-
 @pytest.fixture
 async def post(auth: Auth, broker: str, tmp_path: Path) -> AsyncIterator[Post]:
     office = Post(auth, tmp_path / "letters.jsonl")
-    mailer = SmtpDelivery(
-        f"smtp://127.0.0.1:{office.port}",
-        sender="Partner Hub <no-reply@example.com>",
-        public_url="https://hub.example.com",
-        timeout_seconds=10,
-        tls_required=False,
-    )
-    context = replace(auth.context, mailer=mailer)
+    context = replace(auth.context, mailer=delivery(office.port))
     async with running(context.database, broker, context=context, work=[Work(topology.AUTH_EVENTS, HANDLERS)]):
         yield office
     office.close()
@@ -111,12 +69,13 @@ async def test_a_forgotten_password_is_reset_by_letter(post: Post) -> None:
     await post.auth.post("/request-password-reset", {"email": "Admin@Example.com"})
     letter = await post.letter(1)
     assert letter["to"] == [ADMIN]
-    assert "https://hub.example.com/reset-password#token=" in letter["text"].replace("=\r\n", "").replace("=3D", "=")
+    assert f"\nhttps://hub.example.com/reset-password#token={token_in(letter)}\n" in letter["text"]
     answer = await post.auth.post("/reset-password", {"token": token_in(letter), "new_password": OTHER_PASSWORD})
     assert answer.status_code == 200, answer.text
     notice = await post.letter(2)
     assert notice["to"] == [ADMIN]
     assert "was changed" in notice["text"]
+    assert "değişti" in notice["text"]
     assert "http" not in notice["text"]
 
 
@@ -131,6 +90,24 @@ async def test_a_mail_server_that_is_away_delays_the_letter_and_shows_in_no_answ
     assert letter["to"] == [ADMIN]
     answer = await post.auth.post("/reset-password", {"token": token_in(letter), "new_password": OTHER_PASSWORD})
     assert answer.status_code == 200
+
+
+async def test_a_letter_that_the_mail_server_will_never_take_waits_for_a_person_and_holds_up_no_other(
+    post: Post, broker: str
+) -> None:
+    post.open("--refuse-recipient", "550 5.1.1 nobody here")
+    await post.auth.add(ADMIN, "Admin")
+    await post.auth.add("other@example.com", "Admin")
+    assert (await post.auth.post("/request-password-reset", {"email": ADMIN})).status_code == 200
+
+    async def is_dead() -> bool:
+        return await depth(broker, "auth.dead") == 1
+
+    await eventually(is_dead, what="the dead letter")
+    post.close()
+    post.open()
+    await post.auth.post("/request-password-reset", {"email": "other@example.com"})
+    assert (await post.letter(1))["to"] == ["other@example.com"]
 
 
 async def test_a_link_does_not_follow_the_headers_of_the_request(post: Post) -> None:
@@ -173,13 +150,7 @@ async def test_a_late_retry_of_an_older_request_does_not_kill_a_newer_token(auth
 
 async def test_a_retry_after_a_failed_delivery_makes_a_token_that_works(auth: Auth) -> None:
     await auth.add(ADMIN, "Admin")
-    away = SmtpDelivery(
-        f"smtp://127.0.0.1:{free_port()}",
-        sender="a@b.org",
-        public_url="https://x",
-        timeout_seconds=2,
-        tls_required=False,
-    )
+    away = delivery(free_port(), timeout_seconds=2)
     await auth.post("/request-password-reset", {"email": ADMIN})
     request = (await auth.events(PasswordResetRequested))[-1]
     for _ in range(7):
@@ -191,9 +162,55 @@ async def test_a_retry_after_a_failed_delivery_makes_a_token_that_works(auth: Au
     assert answer.status_code == 200, "retries of one request are one request for the limit"
 
 
-async def test_the_log_line_is_the_one_the_runbook_looks_for(capsys: pytest.CaptureFixture[str]) -> None:
-    from datetime import timedelta
+async def test_a_letter_whose_receipt_was_lost_comes_twice_and_only_the_newer_link_works(
+    auth: Auth, tmp_path: Path
+) -> None:
+    """The mail server keeps the letter and hangs up before it says so; the message is delivered again."""
+    await auth.add(ADMIN, "Admin")
+    await auth.post("/request-password-reset", {"email": ADMIN})
+    request = (await auth.events(PasswordResetRequested))[-1]
+    port, file = free_port(), tmp_path / "letters"
+    context = replace(auth.context, mailer=delivery(port))
+    with mail_server(port, file, "--silent-after-taking"), pytest.raises(MailUnavailable):
+        await deliver_reset_token(context, request)
+    with mail_server(port, file):
+        for _ in range(3):
+            await deliver_reset_token(context, request)
+    first, second = [token_in(letter) for letter in letters_in(file)]
+    dead = await auth.post("/reset-password", {"token": first, "new_password": OTHER_PASSWORD})
+    assert outcome(dead) == (400, "RESET_TOKEN_INVALID")
+    assert (await auth.post("/reset-password", {"token": second, "new_password": OTHER_PASSWORD})).status_code == 200
 
+
+async def test_two_workers_with_one_request_leave_one_live_token(auth: Auth, tmp_path: Path) -> None:
+    """A worker loses its connection while the mail server thinks, so another one gets the message meanwhile."""
+    await auth.add(ADMIN, "Admin")
+    await auth.post("/request-password-reset", {"email": ADMIN})
+    request = (await auth.events(PasswordResetRequested))[-1]
+    port, file = free_port(), tmp_path / "letters"
+    context = replace(auth.context, mailer=delivery(port))
+    with mail_server(port, file, "--slow", "1"):
+        await asyncio.gather(*(deliver_reset_token(context, request) for _ in range(3)))
+    tokens = [token_in(letter) for letter in letters_in(file)]
+    answers = [await auth.post("/reset-password", {"token": token, "new_password": OTHER_PASSWORD}) for token in tokens]
+    assert [answer.status_code for answer in answers].count(200) == 1
+
+
+async def test_an_address_that_the_mail_server_refuses_is_in_the_audit_log(auth: Auth, tmp_path: Path) -> None:
+    await auth.add(ADMIN, "Admin")
+    await auth.post("/request-password-reset", {"email": ADMIN})
+    request = (await auth.events(PasswordResetRequested))[-1]
+    port = free_port()
+    context = replace(auth.context, mailer=delivery(port))
+    refusing = mail_server(port, tmp_path / "letters", "--refuse-recipient", "550 5.1.1 nobody here")
+    with refusing, pytest.raises(MailRefused) as refused:
+        await deliver_reset_token(context, request)
+    evidence = (await auth.audit("auth.password_reset.delivered"))[-1]
+    assert (evidence.outcome, evidence.reason) == ("failure", MailRefused.message)
+    assert fate_of(refused.value) is Fate.DEAD_LETTER
+
+
+async def test_the_log_line_is_the_one_the_runbook_looks_for(capsys: pytest.CaptureFixture[str]) -> None:
     await LogDelivery().send(ResetLetter(ADMIN, "Ayşe", "TOKEN", "reset", timedelta(minutes=30)))
     assert capsys.readouterr().out == f"[Password Reset] Token for {ADMIN}: TOKEN\n"
 
@@ -203,35 +220,6 @@ async def test_the_owner_is_told_of_a_new_password(auth: Auth, caplog: pytest.Lo
     caplog.set_level("INFO")
     await tell_owner(auth.context, PasswordChanged(user_id=account_id, how="reset"))
     assert f"[Password Reset] Password of {ADMIN} was changed" in caplog.messages
-
-
-@pytest.mark.parametrize("name", ["Eve\r\nBcc: x@example.org", "=?utf-8?q?x?=\n"])
-def test_no_name_can_add_a_header(name: str) -> None:
-    delivery = SmtpDelivery(
-        "smtp://127.0.0.1", sender="a@b.org", public_url="https://x", timeout_seconds=1, tls_required=False
-    )
-    message = delivery._message(ChangedLetter("a@example.com", name))
-    assert message["To"] == "a@example.com"
-    assert message["Bcc"] is None
-    with pytest.raises(ValueError, match=r"linefeed|newline|carriage"):
-        delivery._message(ChangedLetter("a@example.com\r\nBcc: x@example.org", "Eve"))
-
-
-async def test_a_server_that_says_no_for_now_is_asked_again(tmp_path: Path) -> None:
-    port = free_port()
-    delivery = SmtpDelivery(
-        f"smtp://127.0.0.1:{port}", sender="a@b.org", public_url="https://x", timeout_seconds=5, tls_required=False
-    )
-    with mail_server(port, tmp_path / "letters", "--refuse"), pytest.raises(MailUnavailable):
-        await delivery.send(ChangedLetter("a@example.com", "Ayşe"))
-    demanding = SmtpDelivery(
-        f"smtp://127.0.0.1:{port}", sender="a@b.org", public_url="https://x", timeout_seconds=5, tls_required=True
-    )
-    with mail_server(port, tmp_path / "letters"):
-        await delivery.send(ChangedLetter("a@example.com", "Ayşe"))
-        with pytest.raises(MailUnavailable):
-            await demanding.send(ChangedLetter("a@example.com", "Ayşe"))
-    assert len((tmp_path / "letters").read_text().splitlines()) == 1, "production sends nothing without TLS"
 
 
 async def test_the_schedules_of_the_worker_run(auth: Auth) -> None:

@@ -71,6 +71,35 @@ async def test_the_newest_of_two_reset_tokens_is_the_live_one(auth: Auth) -> Non
     assert (await auth.post("/reset-password", {"token": newer, "new_password": OTHER_PASSWORD})).status_code == 200
 
 
+async def test_an_owner_who_did_not_ask_makes_the_token_worthless_and_changes_nothing_else(auth: Auth) -> None:
+    account_id = await auth.add(ADMIN, "Admin")
+    tokens = await auth.signed_in(ADMIN)
+    older, token = await auth.reset_token(ADMIN), await auth.reset_token(ADMIN)
+    refused = await auth.post("/cancel-password-reset", {"token": older})
+    assert outcome(refused) == (400, "RESET_TOKEN_INVALID"), "only the live one"
+    answer = await auth.post("/cancel-password-reset", {"token": token})
+    assert (answer.status_code, set(answer.json())) == (200, {"success", "message"})
+    again = await auth.post("/cancel-password-reset", {"token": token})
+    assert comparable(again) == comparable(refused)
+    assert outcome(await auth.post("/reset-password", {"token": token, "new_password": OTHER_PASSWORD}))[0] == 400
+    assert (await auth.call("GET", "/me", token=tokens["access_token"])).status_code == 200
+    assert (await auth.login(ADMIN)).status_code == 200
+    [event] = await auth.audit("auth.password_reset.cancelled")
+    assert (event.severity, event.target and event.target.id) == ("warning", str(account_id))
+    newest = await auth.reset_token(ADMIN)
+    assert (await auth.post("/reset-password", {"token": newest, "new_password": OTHER_PASSWORD})).status_code == 200
+
+
+async def test_a_link_that_is_only_looked_at_stays_good(auth: Auth) -> None:
+    """Mail scanners follow links: only a POST, which a person's press makes, does anything."""
+    await auth.add(ADMIN, "Admin")
+    token = await auth.reset_token(ADMIN)
+    for path in ("/cancel-password-reset", "/reset-password"):
+        for method in ("GET", "HEAD", "OPTIONS"):
+            assert (await auth.client.request(method, f"/api/v1/auth{path}?token={token}")).status_code == 405
+    assert (await auth.post("/reset-password", {"token": token, "new_password": OTHER_PASSWORD})).status_code == 200
+
+
 async def test_a_reset_token_lives_for_half_an_hour(auth: Auth) -> None:
     await auth.add(ADMIN, "Admin")
     token = await auth.reset_token(ADMIN)

@@ -163,6 +163,7 @@ async def test_neither_makes_users_nor_gives_grants_nor_confirms_nor_ends_sessio
         lambda conn: accounts.change_grants(conn, caller, other, frozenset(), now=now),
         lambda conn: accounts.confirm_admin(conn, caller, other, now=now),
         lambda conn: accounts.end_user_sessions(conn, caller, other, now=now),
+        lambda conn: accounts.remove_lost_factor(conn, caller, other, now=now),
     ]
     for attempt in attempts:
         with pytest.raises(SessionEnded):

@@ -128,6 +128,31 @@ async def test_a_password_reset_does_not_bypass_the_second_factor(auth: Auth, ad
     assert (await auth.login(ADMIN, OTHER_PASSWORD, code=code_of(auth, totp))).status_code == 200
 
 
+async def test_an_admin_removes_the_factor_of_somebody_who_lost_it_but_not_their_own(auth: Auth, admin: str) -> None:
+    await auth.add("chief@example.com", "Admin")
+    chief = await auth.token_of("chief@example.com")
+    account_id = await auth.id_of(ADMIN)
+    path = f"/users/{account_id}/remove-second-factor"
+    assert outcome(await auth.post(path, None, chief)) == (409, "SECOND_FACTOR_NOT_ENROLLED")
+    _, recovery = await enrolled(auth, admin)
+    assert outcome(await auth.post(path, None, admin)) == (403, "OWN_SECOND_FACTOR")
+    removed = await auth.post(path, None, chief)
+    assert (removed.status_code, removed.json()["has_second_factor"]) == (200, False)
+    assert (await auth.call("GET", "/me", token=admin)).status_code == 401, "sessions end"
+    assert (await auth.login(ADMIN)).status_code == 200
+    row = await auth.row(account_id)
+    assert (row["totp_sealed"], row["totp_confirmed_at"]) == (None, None)
+    assert recovery
+    [event] = await auth.audit("auth.second_factor.removed")
+    assert (event.severity, event.reason, event.actor.kind) == ("warning", "by an admin", "admin")
+
+
+async def test_a_wrong_first_code_leaves_evidence(auth: Auth, admin: str) -> None:
+    await auth.post("/second-factor", {"password": PASSWORD}, admin)
+    await auth.post("/second-factor/confirm", {"code": "000000"}, admin)
+    assert [event.outcome for event in await auth.audit("auth.second_factor.check")] == ["failure"]
+
+
 async def test_the_database_holds_neither_seed_nor_recovery_codes_in_clear(auth: Auth, admin: str) -> None:
     totp, recovery = await enrolled(auth, admin)
     async with auth.context.database.connection() as conn:

@@ -17,11 +17,12 @@ from statistics import median
 
 import pytest
 
+from local.processes import free_port
 from services.auth.app import create_app
 from services.auth.domain.hashing import HashCost, PasswordHasher
 from services.auth.domain.lockout import ThrottleRules
 from tests.auth.conftest import Auth, settings_for
-from tests.auth.test_consumers import free_port, mail_server
+from tests.auth.mail import mail_server
 from tests.support.asgi import calling
 
 ROOT = Path(__file__).parents[2]

@@ -28,6 +28,7 @@ async def test_only_admins_manage_users(auth: Auth) -> None:
         ("PUT", f"/users/{sponsor_id}/on-behalf-of", {"sponsor_ids": []}),
         ("POST", f"/users/{sponsor_id}/confirm-admin", None),
         ("POST", f"/users/{sponsor_id}/end-sessions", None),
+        ("POST", f"/users/{sponsor_id}/remove-second-factor", None),
     ]
     tokens = [await auth.token_of(SPONSOR), await auth.token_of("auditor@example.com")]
     for method, path, body in calls:

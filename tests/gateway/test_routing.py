@@ -52,6 +52,7 @@ def test_only_listed_routes_are_public() -> None:
         b"/api/v1/auth/refresh",
         b"/api/v1/auth/request-password-reset",
         b"/api/v1/auth/reset-password",
+        b"/api/v1/auth/cancel-password-reset",
         b"/ref/abc",
         b"/callbacks/twilio",
         b"/.well-known/jwks.json",

@@ -30,6 +30,7 @@ PUBLIC: Final = frozenset(
         ("post", "/api/v1/auth/refresh"),
         ("post", "/api/v1/auth/request-password-reset"),
         ("post", "/api/v1/auth/reset-password"),
+        ("post", "/api/v1/auth/cancel-password-reset"),
         ("get", "/ref/{token}"),
         ("post", "/ref/{token}/accept"),
         ("get", "/ref/{token}/opt-out"),

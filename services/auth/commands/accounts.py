@@ -15,9 +15,12 @@ from services.auth.domain.errors import (
     LastAdmin,
     NotAnAdmin,
     NothingToConfirm,
+    OwnSecondFactor,
+    SecondFactorNotEnrolled,
     SessionEnded,
 )
 from services.auth.store import accounts as store
+from services.auth.store import credentials
 from shared import outbox
 from shared.db import Connection
 from shared.errors import Failure, FieldError, Invalid
@@ -144,6 +147,20 @@ async def end_user_sessions(conn: Connection, caller: Principal, account_id: int
     ended = await end_all_sessions(conn, account.id, reason="ended by an admin", now=now)
     await note(conn, "sessions.ended", actor=caller, about=account, severity="notice", details={"sessions": ended})
     return account
+
+
+async def remove_lost_factor(conn: Connection, caller: Principal, account_id: int, *, now: datetime) -> Account:
+    """Take the second factor off an account whose owner lost it; one's own goes with password and code only."""
+    account, admins = await store.lock_account_and_admins(conn, account_id)
+    _still_admin(caller, admins, now)
+    if account_id == caller.id:
+        raise OwnSecondFactor
+    if not account.has_second_factor:
+        raise SecondFactorNotEnrolled
+    await credentials.delete_second_factor(conn, account_id, now)
+    await end_all_sessions(conn, account_id, reason="second factor removed", now=now)
+    await note(conn, "second_factor.removed", actor=caller, about=account, reason="by an admin", severity="warning")
+    return await store.get_account(conn, account_id)
 
 
 async def seed_account(conn: Connection, seed: Seed, *, actor: Actor, now: datetime) -> None:

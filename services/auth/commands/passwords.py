@@ -83,6 +83,11 @@ async def note_delivery(conn: Connection, account_id: int, requested_at: datetim
     await note(conn, "password_reset.delivered", about=account)
 
 
+async def note_refusal(conn: Connection, account_id: int, reason: str) -> None:
+    """Keep that no letter can reach the owner, and why."""
+    await note(conn, "password_reset.delivered", about=account_id, outcome="failure", reason=reason, severity="notice")
+
+
 async def examine_reset_token(
     conn: Connection, sealer: Sealer, rules: Rules, token: str, *, now: datetime
 ) -> tuple[ResetClaims, Account] | Failure:
@@ -119,6 +124,17 @@ async def reset_password(conn: Connection, claims: ResetClaims, password_hash: s
     ended = await end_all_sessions(conn, account.id, reason="password reset", now=now)
     await outbox.add(conn, PasswordChanged(user_id=account.id, how=how))
     await note(conn, "password_reset.completed", about=account, severity="notice", details={"sessions_ended": ended})
+    return None
+
+
+async def cancel_reset(conn: Connection, sealer: Sealer, rules: Rules, token: str, *, now: datetime) -> Failure | None:
+    """Make a reset token worthless at the word of the owner, who did not ask for it; nothing else changes."""
+    found = await examine_reset_token(conn, sealer, rules, token, now=now)
+    if isinstance(found, Failure):
+        return found
+    _, account = found
+    await credentials.delete_reset_token(conn, account.id)
+    await note(conn, "password_reset.cancelled", about=account, reason="not asked for by the owner", severity="warning")
     return None
 
 

@@ -29,13 +29,13 @@ async def enrol_second_factor(conn: Connection, sealer: Sealer, caller: Principa
 
 async def confirm_second_factor(
     conn: Connection, sealer: Sealer, caller: Principal, code: str, *, now: datetime
-) -> list[str]:
+) -> list[str] | Failure:
     """Take the first code of a new seed; gives the recovery codes, which are shown this once."""
     account = await accounts.lock_account(conn, caller.id)
     if account.has_second_factor:
         raise SecondFactorActive
     if not await _spend_app_code(conn, sealer, account.id, code, now=now):
-        raise SecondFactorInvalid
+        return await _wrong_code(conn, caller)
     await sessions.save_session_with_second_factor(conn, UUID(caller.session_id))
     await note(conn, "second_factor.confirmed", actor=caller, about=account, severity="notice")
     return await _replace_recovery_codes(conn, account.id)
@@ -70,16 +70,7 @@ async def judge_code(
     if await spend_code(conn, sealer, account.id, code, now=now):
         return None
     await throttles.save_throttle(conn, "sign-in", account.email, throttle.failed(now, rules.sign_ins))
-    await note(
-        conn,
-        "second_factor.check",
-        actor=caller,
-        about=account,
-        outcome="failure",
-        reason="wrong code",
-        severity="notice",
-    )
-    return SecondFactorInvalid()
+    return await _wrong_code(conn, caller)
 
 
 async def spend_code(conn: Connection, sealer: Sealer, account_id: int, code: str, *, now: datetime) -> bool:
@@ -90,6 +81,19 @@ async def spend_code(conn: Connection, sealer: Sealer, account_id: int, code: st
         return False
     await note(conn, "second_factor.recovery_code_used", about=account_id, severity="notice")
     return True
+
+
+async def _wrong_code(conn: Connection, caller: Principal) -> Failure:
+    await note(
+        conn,
+        "second_factor.check",
+        actor=caller,
+        about=caller.id,
+        outcome="failure",
+        reason="wrong code",
+        severity="notice",
+    )
+    return SecondFactorInvalid()
 
 
 async def _spend_app_code(conn: Connection, sealer: Sealer, account_id: int, code: str, *, now: datetime) -> bool:

@@ -107,10 +107,16 @@ class SecondFactorActive(Conflict):
     code, message = "SECOND_FACTOR_ACTIVE", "A second factor is active. Remove it first."
 
 
+class OwnSecondFactor(Forbidden):
+    """An admin helps others whose factor is lost; a stolen session must not get rid of its owner's."""
+
+    code, message = "OWN_SECOND_FACTOR", "Remove your own second factor with your password and a code."
+
+
 class SecondFactorNotEnrolled(Conflict):
     """There is nothing to confirm or remove."""
 
-    code, message = "SECOND_FACTOR_NOT_ENROLLED", "Enrol a second factor first."
+    code, message = "SECOND_FACTOR_NOT_ENROLLED", "There is no second factor."
 
 
 class BreakGlassRefused(Conflict):

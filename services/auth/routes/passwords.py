@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.auth.commands import passwords as commands
 from services.auth.routes.door import ContextHere, SignedIn, given, make_router
 from services.auth.routes.proof import prove
-from services.auth.schemas import Done, NewPassword, PasswordChange, ResetRequest
+from services.auth.schemas import Done, NewPassword, PasswordChange, ResetRequest, ResetToken
 
 router = make_router("passwords")
 
@@ -38,6 +38,17 @@ async def reset_password(body: NewPassword, context: ContextHere) -> Done:
         result = await commands.reset_password(conn, claims, password_hash, now=context.clock())
     given(result)
     return Done(message="The password is set. Sign in with it.")
+
+
+@router.post("/cancel-password-reset")
+async def cancel_password_reset(body: ResetToken, context: ContextHere) -> Done:
+    """Make a reset token worthless: for an owner who did not ask for it."""
+    async with context.database.transaction() as conn:
+        result = await commands.cancel_reset(
+            conn, context.sealer, context.rules, body.token.get_secret_value(), now=context.clock()
+        )
+    given(result)
+    return Done(message="The link is worth nothing any more. Your password stays as it was.")
 
 
 @router.post("/change-password")

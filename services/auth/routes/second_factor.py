@@ -24,8 +24,8 @@ async def enrol_second_factor(body: Proof, caller: SignedIn, context: ContextHer
 async def confirm_second_factor(body: Confirmation, caller: SignedIn, context: ContextHere) -> RecoveryCodes:
     """Confirm the app with its first code; gives the recovery codes, once."""
     async with context.database.transaction() as conn:
-        codes = await commands.confirm_second_factor(conn, context.sealer, caller, body.code, now=context.clock())
-    return RecoveryCodes(recovery_codes=codes)
+        result = await commands.confirm_second_factor(conn, context.sealer, caller, body.code, now=context.clock())
+    return RecoveryCodes(recovery_codes=given(result))
 
 
 @router.post("/second-factor/recovery-codes")

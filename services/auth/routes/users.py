@@ -95,6 +95,13 @@ async def end_user_sessions(user_id: Id, caller: Admin, context: ContextHere) ->
         return User.of(await commands.end_user_sessions(conn, caller, user_id, now=context.clock()))
 
 
+@router.post("/users/{user_id}/remove-second-factor")
+async def remove_lost_factor(user_id: Id, caller: Admin, context: ContextHere) -> User:
+    """Remove the second factor of a user who lost it, telephone and recovery codes; ends the user's sessions."""
+    async with context.database.transaction() as conn:
+        return User.of(await commands.remove_lost_factor(conn, caller, user_id, now=context.clock()))
+
+
 def _position(cursor: str) -> int:
     position = decode_cursor(cursor, 1)[0]
     if not isinstance(position, int) or not 0 <= position <= _LARGEST_ID:

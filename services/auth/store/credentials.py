@@ -46,6 +46,11 @@ async def save_reset_token(
     )
 
 
+async def delete_reset_token(conn: Connection, account_id: int) -> None:
+    """Leave the account without a live reset token."""
+    await conn.execute("UPDATE adminuser SET password_reset_token = NULL WHERE id = $1", account_id)
+
+
 async def save_reset_delivered(conn: Connection, account_id: int, requested_at: datetime, now: datetime) -> None:
     """Note that the token made for this request was handed over."""
     await conn.execute(

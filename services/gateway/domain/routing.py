@@ -67,6 +67,7 @@ AREAS: Final = (
             b"/refresh": Terms("auth.refresh", public=True, limit="public", answer_seconds=15),
             b"/request-password-reset": Terms("auth.request-password-reset", public=True, limit="reset"),
             b"/reset-password": Terms("auth.reset-password", public=True, limit="reset"),
+            b"/cancel-password-reset": Terms("auth.cancel-password-reset", public=True, limit="reset"),
         },
     ),
     Area("referrals", "referrals", b"/api/referrals", Terms("referrals")),

@@ -77,6 +77,7 @@ def sessions_end(hub: Hub) -> Iterator[Sign]:
     "auth.password_reset.delivered denied info",
     "auth.password_reset.completed success notice",
     "auth.password_reset.failed failure notice",
+    "auth.password_reset.cancelled success warning",
 )
 def a_password_is_forgotten(hub: Hub) -> Iterator[Sign]:
     account_id, _ = hub.new_person("forgetful", PASSWORD)
@@ -97,7 +98,12 @@ def a_password_is_forgotten(hub: Hub) -> Iterator[Sign]:
     forged = hub.set_password("no.such.token", PASSWORD)
     yield sign("auth.password_reset.failed failure notice", "anonymous", request=forged)
 
-    for _ in range(5):  # with the two letters before, more than are sent without a pause
+    hub.visitor().call("POST", f"{_API}/request-password-reset", json={"email": email})
+    unwanted = {"token": hub.letter_to(email, but=token)}
+    cancelled = hub.visitor().call("POST", f"{_API}/cancel-password-reset", json=unwanted)
+    yield sign("auth.password_reset.cancelled success warning", "anonymous", target, request=cancelled)
+
+    for _ in range(4):  # with the three letters before, more than are sent without a pause
         last = hub.visitor().call("POST", f"{_API}/request-password-reset", json={"email": email})
     yield sign("auth.password_reset.delivered denied info", "anonymous", target, request=last)
 

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     EXPIRED = "expired"
     SIGNED_OUT = "signed_out"
     PASSWORD_SET = "password_set"  # noqa: S105 - the key of a text
+    RESET_CANCELLED = "reset_cancelled"
 
 
 class SignInNeeded(Exception):

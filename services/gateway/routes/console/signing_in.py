@@ -112,6 +112,22 @@ async def reset_password(visitor: Anybody) -> Response:
     return visitor.go(f"/sign-in?reason={Reason.PASSWORD_SET}")
 
 
+@router.post("/reset-password/cancel")
+async def cancel_reset(visitor: Anybody) -> Response:
+    """Make the link worthless, for an owner who did not ask for it; only a press does, which no mail scanner makes."""
+    try:
+        await visitor.send("POST", f"{_AUTH}/cancel-password-reset", {"token": visitor.form.get("token")})
+    except ApiRefused as refused:
+        return visitor.page(
+            "reset_password.html",
+            status=refused.status,
+            problems=[explain(visitor, refused)],
+            token="",
+            token_refused=refused.code == "RESET_TOKEN_INVALID",
+        )
+    return visitor.go(f"/sign-in?reason={Reason.RESET_CANCELLED}")
+
+
 @router.get("/language/{language}")
 async def choose_language(visitor: Anybody, language: Language, back: str = "/") -> Response:
     """Go on in another language."""
