@@ -150,7 +150,17 @@ async def test_the_known_wrong_call_is_told_the_right_one(stage: Stage) -> None:
         answer = await stage.upload(xlsx(farmers(2)), path=f"{BULK}?{parameter}", headers=stage.admin())
         assert (answer.status_code, answer.json()["code"]) == (400, "ON_BEHALF_OF_NOT_SUPPORTED")
         assert "POST /api/Sponsorship/admin/farmer/invitations/bulk" in answer.json()["message"]
+        as_json = await stage.http.post(f"{BULK}?{parameter}", json={"sponsorId": 6}, headers=stage.admin())
+        assert (as_json.status_code, as_json.json()["code"]) == (400, "ON_BEHALF_OF_NOT_SUPPORTED")
         assert await stage.query("SELECT 1 FROM jobs") == []
+
+
+async def test_who_calls_is_asked_before_how(stage: Stage) -> None:
+    admin = "/api/Sponsorship/admin/farmer/invitations/bulk"
+    for path in (BULK, f"{BULK}?onBehalfOfSponsorId=6", f"{admin}/excel", admin):
+        wrong: Any = {"files": {"x": b"y"}} if path == admin else {"json": {}}
+        assert (await stage.http.post(path, **wrong)).status_code == 401
+        assert (await stage.http.post(path, **wrong, headers=stage.admin())).status_code in {400, 415}
 
 
 async def test_no_file_is_a_clear_error(stage: Stage) -> None:

@@ -66,7 +66,8 @@ _UPLOAD_SCHEMA: dict[str, Any] = {
 _PREVIEW: dict[int | str, dict[str, Any]] = {200: {"model": PreviewAnswer, "description": "With dryRun=true"}}
 
 
-def _json_only(request: Request) -> None:
+def _json_only(request: Request, caller: Admin) -> None:
+    del caller  # named so that it is asked first who calls
     if not request.headers.get("content-type", "").lower().startswith("application/json"):
         raise JsonRequired
 
@@ -118,7 +119,6 @@ async def invite_farmer(
     status_code=202,
     response_model=UploadAnswer,
     responses=_PREVIEW,
-    dependencies=[Depends(_multipart_only)],
     openapi_extra=_UPLOAD_SCHEMA,
 )
 async def upload_invitations(
@@ -128,6 +128,7 @@ async def upload_invitations(
     unknown = set(request.query_params) - {"dryRun"}
     if unknown:
         raise OnBehalfOfNotSupported(unknown)
+    _multipart_only(request)
     return await _upload(request, caller, context, idempotency_key, sponsor_id=caller.id, door=Door.SPONSOR_EXCEL)
 
 
@@ -136,13 +137,13 @@ async def upload_invitations(
     status_code=202,
     response_model=UploadAnswer,
     responses=_PREVIEW,
-    dependencies=[Depends(_multipart_only)],
     openapi_extra=_UPLOAD_SCHEMA,
 )
 async def upload_invitations_on_behalf(
     request: Request, caller: Admin, context: CurrentContext, idempotency_key: IdempotencyKey
 ) -> Response:
     """Invite the farmers of an uploaded list for a sponsor, in the background."""
+    _multipart_only(request)
     sponsor_id = _sponsor_parameter(request)
     try:
         return await _upload(request, caller, context, idempotency_key, sponsor_id=sponsor_id, door=Door.ADMIN_EXCEL)
