@@ -18,6 +18,7 @@ import asyncpg
 from prometheus_client import Counter, Gauge, Histogram
 
 from shared import topology
+from shared.backoff import Backoff
 from shared.bus.connection import BrokerUnavailable
 from shared.bus.publisher import NotPermitted, Outcome, Outgoing, Publisher, Refused
 from shared.db import Connection, Database, Row, meaning_of_errors
@@ -32,7 +33,8 @@ _BATCH: Final = 500
 _LARGEST_BYTES: Final = 1 << 20
 _POLL_SECONDS: Final = 0.1
 _STANDBY_SECONDS: Final = 1.0
-_BACKOFF_SECONDS: Final = 1.0
+# No longer than this: what is added meanwhile waits as well.
+_UNCONFIRMED_SECONDS: Final = 1.0
 _HOLD_SECONDS: Final = 5
 # Rights don't come back by themselves, and each try costs the channel.
 _NOT_PERMITTED_HOLD_SECONDS: Final = 60
@@ -98,6 +100,7 @@ class Relay:
 
     async def run(self) -> None:
         """Lead or stand by, until cancelled; whatever goes wrong, start again from the table."""
+        backoff = Backoff()
         while True:
             try:
                 await self._lead_or_stand_by()
@@ -108,7 +111,7 @@ class Relay:
             except Exception:
                 log.exception("the relay failed and starts again")
                 self._health.fail("relay", "failed, starts again")
-            await asyncio.sleep(_BACKOFF_SECONDS)
+            await asyncio.sleep(backoff.seconds())
 
     async def _lead_or_stand_by(self) -> None:
         conn = await self._database.dedicated()
@@ -126,6 +129,7 @@ class Relay:
 
     async def _lead(self, conn: asyncpg.Connection[asyncpg.Record]) -> None:
         measured = 0.0
+        backoff = Backoff()
         while True:
             with meaning_of_errors(conn):
                 if time.monotonic() - measured > _MEASURE_SECONDS:
@@ -135,14 +139,14 @@ class Relay:
                     taken, confirmed = await self.publish_batch(conn)
                 except BrokerUnavailable as error:
                     self._health.fail("relay", error.message)
-                    await asyncio.sleep(_BACKOFF_SECONDS)
+                    await asyncio.sleep(backoff.seconds())
                     continue
             if taken == confirmed and not self._is_late:
                 self._health.ok("relay", "leading")
             if taken == 0:
                 await asyncio.sleep(_POLL_SECONDS)
             elif confirmed == 0:
-                await asyncio.sleep(_BACKOFF_SECONDS)
+                await asyncio.sleep(_UNCONFIRMED_SECONDS)
 
     async def publish_batch(self, conn: Connection) -> tuple[int, int]:
         """Publish the oldest events; gives how many were tried and how many the broker confirmed."""

@@ -13,6 +13,7 @@ from aiormq.channel import Channel
 from prometheus_client import Counter, Gauge, Histogram
 
 from shared import telemetry, topology
+from shared.backoff import Backoff
 from shared.bus import ladder, received
 from shared.bus.connection import BROKER_ERRORS, RPC_SECONDS, BrokerConnection, close_channel, in_words
 from shared.bus.handling import Delivery, Handlers, Style, handle_together, style_of
@@ -26,7 +27,6 @@ log = logging.getLogger(__name__)
 
 _BATCH: Final = 200
 _WATCH_SECONDS: Final = 5.0
-_BACKOFF_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 1.0
 _OUTAGES: Final = 20
 T = TypeVar("T")
@@ -83,6 +83,7 @@ class Consumer:
 
     async def run(self) -> None:
         """Consume until stopped; a lost session is followed by the next one."""
+        backoff = Backoff()
         while not self._stopping.is_set():
             try:
                 await _Session(self._wiring, self._stopping).run()
@@ -91,7 +92,7 @@ class Consumer:
             except Exception:
                 log.exception("the consumer of %s failed and starts again", self._wiring.queue.name)
                 self._wiring.health.fail(self._wiring.part, "failed, starts again")
-            await _wait(self._stopping, _BACKOFF_SECONDS)
+            await _wait(self._stopping, backoff.seconds())
 
 
 class _Session:
@@ -281,9 +282,9 @@ class _Session:
         return await handle_together(wiring.database, wiring.context, self.queue.name, wiring.handlers, deliveries)
 
     async def _database_is_back(self) -> None:
-        wiring = self.wiring
+        wiring, backoff = self.wiring, Backoff()
         while not self.lost.done() and not self.stopping.is_set():
-            await asyncio.sleep(_PROBE_SECONDS)
+            await _wait(self.stopping, backoff.seconds())
             try:
                 await wiring.database.ping()
             except Unavailable:

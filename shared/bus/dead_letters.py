@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import orjson
 from aiormq import spec
@@ -15,9 +15,6 @@ from shared import topology
 from shared.bus import ladder
 from shared.bus.connection import BrokerConnection
 from shared.bus.publisher import Publisher
-
-# One look holds at most so many messages.
-_MOST: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,29 +80,33 @@ class DeadLetters:
 
     async def redrive(self, letter_id: str | None) -> int:
         """Publish again, and only when that is confirmed take it out; None means all. Gives how many."""
+        redriven: set[tuple[str, str]] = set()
 
-        async def bring_back(message: DeliveredMessage, letter: DeadLetter) -> None:
+        async def bring_back(message: DeliveredMessage, letter: DeadLetter) -> bool:
+            if (letter.id, letter.queue) in redriven:
+                return False  # it failed again meanwhile, and would do so for ever
+            redriven.add((letter.id, letter.queue))
             await self._publisher.publish_one(ladder.redriven(letter.queue, message.body))
+            return True
 
         return await self._settle(letter_id, bring_back)
 
     async def drop(self, letter_id: str | None) -> int:
         """Take out for good; None means all. Gives how many."""
 
-        async def nothing(_: DeliveredMessage, __: DeadLetter) -> None:
-            return None
+        async def nothing(_: DeliveredMessage, __: DeadLetter) -> bool:
+            return True
 
         return await self._settle(letter_id, nothing)
 
     async def _settle(
-        self, letter_id: str | None, act: Callable[[DeliveredMessage, DeadLetter], Awaitable[None]]
+        self, letter_id: str | None, act: Callable[[DeliveredMessage, DeadLetter], Awaitable[bool]]
     ) -> int:
         count = 0
 
         async def settle(message: DeliveredMessage, letter: DeadLetter) -> bool:
             nonlocal count
-            if letter_id is None or letter.id == letter_id:
-                await act(message, letter)
+            if letter_id in (None, letter.id) and await act(message, letter):
                 await message.channel.basic_ack(message.delivery_tag or 0)
                 count += 1
             return letter_id is None or count == 0
@@ -117,7 +118,7 @@ class DeadLetters:
         """Show one message after the other until `look` has seen enough; what it does not settle goes back."""
         channel = await self._open_channel()
         try:
-            for _ in range(_MOST):
+            while True:
                 message = await channel.basic_get(self._name)
                 if isinstance(message.delivery, spec.Basic.GetEmpty) or not await look(message, _letter(message)):
                     break

@@ -11,6 +11,7 @@ from typing import Final
 from aiormq.abc import DeliveredMessage
 from pamqp.common import FieldTable
 
+from shared.backoff import Backoff
 from shared.bus import received
 from shared.bus.connection import BROKER_ERRORS, RPC_SECONDS, BrokerConnection, close_channel, in_words
 from shared.errors import Unavailable
@@ -21,7 +22,6 @@ from shared.topology import Stream
 log = logging.getLogger(__name__)
 
 _PREFETCH: Final = 500
-_BACKOFF_SECONDS: Final = 1.0
 _WATCH_SECONDS: Final = 5.0
 
 
@@ -36,6 +36,7 @@ async def follow(
     """Give the handler every event from so long ago on, until cancelled; after a lost session it sees events again."""
     part = f"stream {stream.name}"
     health.expect(part)
+    backoff = Backoff()
     while True:
         try:
             await _session(stream, handler, since, connection, lambda: health.ok(part, "following"))
@@ -44,7 +45,7 @@ async def follow(
         except Exception:
             log.exception("reading %s failed and starts again", stream.name)
             health.fail(part, "failed, starts again")
-        await asyncio.sleep(_BACKOFF_SECONDS)
+        await asyncio.sleep(backoff.seconds())
 
 
 async def _session(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 import pytest
 from typer.testing import CliRunner
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 from shared import dead_letters, topology
 from shared.bus.publisher import Outgoing
 from tests.support.builders import an_envelope
-from tests.support.messages import depth, publishing
+from tests.support.messages import depth, drain, publishing
 
 
 def never() -> str:
@@ -52,6 +53,37 @@ async def test_all_or_one_must_be_said(letter_id: str) -> None:
     assert await asyncio.to_thread(dead, "drop") == "1: Name one dead letter, or say --all.\n"
     assert await asyncio.to_thread(dead, "drop", letter_id, "--all") == "1: Name one dead letter, or say --all.\n"
     assert await asyncio.to_thread(dead, "drop", "--all") == "dropped: 1\n"
+
+
+@pytest.mark.slow
+async def test_all_means_all_however_many(broker: str, letter_id: str) -> None:
+    del letter_id
+    _, body = an_envelope(2)
+    exchange = topology.dead_letter_exchange_of("auth")
+    async with publishing(broker) as publisher:
+        for _ in range(21):
+            letters = [Outgoing(exchange, "auth.events", body, message_id=secrets.token_hex(8)) for _ in range(500)]
+            await publisher.publish(letters)
+    assert await asyncio.to_thread(dead, "drop", "--all") == "dropped: 10501\n"
+    assert await depth(broker, "auth.dead") == 0
+
+
+async def test_letters_that_fail_again_while_all_are_redriven_are_redriven_once(broker: str, letter_id: str) -> None:
+    del letter_id
+    exchange = topology.dead_letter_exchange_of("auth")
+
+    async def fail_all() -> None:
+        async with publishing(broker) as publisher:
+            while True:
+                for body in await drain(broker, "auth.events"):
+                    await publisher.publish_one(
+                        Outgoing(exchange, "auth.events", body, message_id=secrets.token_hex(8))
+                    )
+
+    failing = asyncio.create_task(fail_all())
+    assert await asyncio.wait_for(asyncio.to_thread(dead, "redrive", "--all"), 20) == "redriven: 1\n"
+    failing.cancel()
+    await asyncio.wait({failing})
 
 
 def test_without_a_broker_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
