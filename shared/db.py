@@ -10,12 +10,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import asyncpg
 import orjson
 from asyncpg.pool import PoolConnectionProxy
 
+from shared import migrate
 from shared.errors import Failure, FieldError, Invalid, Unavailable
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,12 @@ _IDLE_IN_TRANSACTION: Final = "30s"
 # The server asks after a silent client, and lets go of the locks of one whose machine is gone; by its system's default
 # that takes more than two hours, in which no other relay could lead.
 _KEEPALIVES: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+
+_FIRST_MISSING: Final = """
+SELECT name FROM unnest($1::text[]) AS needed (name)
+WHERE NOT EXISTS (SELECT FROM schema_migrations AS done WHERE done.name = needed.name)
+ORDER BY name LIMIT 1
+"""
 
 _AWAY = (
     asyncpg.PostgresConnectionError,
@@ -70,9 +78,11 @@ class DatabaseUnavailable(Unavailable):
 class Database:
     """The pool of one service; opens lazily, so that a service may start before its database."""
 
-    def __init__(self, url: str, *, schema: str, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, schema: str, pool_size: int = 10, migrations: Path | None = None) -> None:
+        """Take the migrations that the code needs from this folder, where there is one."""
         self._url = url
         self._schema = schema
+        self._needed = migrate.names(migrations) if migrations else []
         self._pool_size = pool_size
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()
@@ -122,9 +132,14 @@ class Database:
             return conn
 
     async def ping(self) -> None:
-        """Raise Unavailable unless the service's own tables answer."""
+        """Raise Unavailable unless the service's own tables answer, as the code needs them."""
         async with self.connection() as conn:
-            await conn.fetchval("SELECT 1 FROM outbox_sequences LIMIT 1", timeout=_CONNECT_SECONDS)
+            try:
+                missing = await conn.fetchval(_FIRST_MISSING, self._needed, timeout=_CONNECT_SECONDS)
+            except asyncpg.InsufficientPrivilegeError as error:  # the migrate step gives the right to look
+                raise DatabaseUnavailable("The schema is not migrated yet (by this version).") from error
+        if missing:
+            raise DatabaseUnavailable(f"The schema is not migrated yet ({missing} is missing).")
 
     async def _open_pool(self) -> asyncpg.Pool[asyncpg.Record]:
         async with self._opening:

@@ -7,20 +7,38 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
 import sys
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
+from shared.backoff import Backoff
 from shared.settings import find_setting
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _SHARED: Final = Path(__file__).parent / "migrations"
 _NAME: Final = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
 # Migrations of all services wait for one another; any fixed number will do.
 _LOCK: Final = 7_261_001
+_WAIT_SECONDS: Final = 60.0
+_AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InvalidCatalogNameError,  # a server that is being set up has not made it yet
+)
+_IN_USE: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 
 class MigrationRefused(SystemExit):
@@ -35,25 +53,52 @@ def migrate_step(service: str, migrations: Path) -> str:
         sys.exit("Set OWNER_DATABASE_URL to a Postgres user who may create schemas and roles.")
     if service_url is None:
         sys.exit(f"Set {own_variable} (or DATABASE_URL) to the address at which {service} will sign in.")
-    applied = asyncio.run(migrate(owner_url, service_url, service, migrations))
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        applied = asyncio.run(migrate(owner_url, service_url, service, migrations, wait_seconds=_WAIT_SECONDS))
+    except (*_AWAY, asyncpg.PostgresError) as error:
+        sys.exit(f"{service}: not migrated, the database says: {str(error) or type(error).__name__}")
     return f"{service}: {len(applied)} migrations applied"
 
 
-async def migrate(owner_url: str, service_url: str, schema: str, migrations: Path) -> list[str]:
-    """Bring one service's schema up to date; gives the names of what was applied now."""
-    conn = await asyncpg.connect(owner_url, timeout=10)
+async def migrate(
+    owner_url: str, service_url: str, schema: str, migrations: Path, *, wait_seconds: float = 0.0
+) -> list[str]:
+    """Bring one service's schema up to date; gives the names of what was applied now.
+
+    Waits so long for a database that is away, and for a table that is in use.
+    """
+    conn = await _patiently(lambda: asyncpg.connect(owner_url, timeout=10), _AWAY, wait_seconds)
     try:
         await conn.execute("SELECT pg_advisory_lock($1)", _LOCK)
         async with conn.transaction():
             await _prepare_schema(conn, schema, service_url)
         applied = []
         for name, sql in _scripts(migrations):
-            async with conn.transaction():
-                if await _apply(conn, schema, name, sql):
-                    applied.append(name)
+            apply = partial(_apply, conn, schema, name, sql)
+            if await _patiently(apply, _IN_USE, wait_seconds):
+                applied.append(name)
         return applied
     finally:
         await conn.close()
+
+
+def names(migrations: Path) -> list[str]:
+    """Name every migration that must have been applied before this code can work."""
+    return [name for name, _ in _scripts(migrations)]
+
+
+async def _patiently(work: Callable[[], Awaitable[T]], errors: tuple[type[Exception], ...], wait_seconds: float) -> T:
+    """Do it; while it fails in one of these ways, wait and try again."""
+    deadline, backoff = time.monotonic() + wait_seconds, Backoff()
+    while True:
+        try:
+            return await work()
+        except errors as error:
+            if time.monotonic() > deadline:
+                raise
+            log.info("waiting: %s", str(error) or type(error).__name__)
+            await asyncio.sleep(backoff.seconds())
 
 
 def _scripts(migrations: Path) -> list[tuple[str, str]]:
@@ -90,6 +135,8 @@ async def _prepare_schema(conn: asyncpg.Connection[asyncpg.Record], schema: str,
         if not await conn.fetchval("SELECT has_database_privilege($1, $2, 'CONNECT')", role, database):
             await conn.execute(f"GRANT CONNECT ON DATABASE {_quoted(database)} TO {_quoted(role)}")
         await conn.execute(f"GRANT USAGE ON SCHEMA {_quoted(schema)} TO {_quoted(role)}")
+        # To see whether it may start to work, not to change what was applied.
+        await conn.execute(f"GRANT SELECT ON schema_migrations TO {_quoted(role)}")
         for rights in (
             "SELECT, INSERT, UPDATE, DELETE ON TABLES",
             "USAGE, SELECT ON SEQUENCES",
@@ -107,10 +154,11 @@ async def _apply(conn: asyncpg.Connection[asyncpg.Record], schema: str, name: st
         return False
     if known is not None:
         raise MigrationRefused(f"{schema}: migration {name} was edited after it was applied; write a new one instead")
-    # A migration that waits for a lock would queue the whole service behind itself.
-    await conn.execute("SET LOCAL lock_timeout = '4s'")
-    await conn.execute(sql)
-    await conn.execute("INSERT INTO schema_migrations (name, checksum) VALUES ($1, $2)", name, checksum)
+    async with conn.transaction():
+        # A migration that waits for a lock would queue the whole service behind itself.
+        await conn.execute("SET LOCAL lock_timeout = '4s'")
+        await conn.execute(sql)
+        await conn.execute("INSERT INTO schema_migrations (name, checksum) VALUES ($1, $2)", name, checksum)
     return True
 
 

@@ -114,6 +114,7 @@ class Relay:
             await asyncio.sleep(backoff.seconds())
 
     async def _lead_or_stand_by(self) -> None:
+        await self._database.ping()
         conn = await self._database.dedicated()
         try:
             # The lock lives and dies with this connection; numbering runs on it too, so that a relay that lost

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from services.audit.checkpoint_directory import CheckpointDirectory, load_signing_key
 from services.audit.domain.checkpoints import SigningKey, VerifierKey
@@ -35,7 +36,10 @@ async def open_context(settings: AuditSettings) -> AsyncIterator[AuditContext]:
     except (OSError, ValueError) as error:
         raise SettingsInvalid(f"audit can't start, its keys can't be read: {error}") from None
     database = Database(
-        settings.database_url.get_secret_value(), schema=settings.service, pool_size=settings.database_pool_size
+        settings.database_url.get_secret_value(),
+        schema=settings.service,
+        pool_size=settings.database_pool_size,
+        migrations=Path(__file__).parent / "migrations",
     )
     try:
         yield AuditContext(

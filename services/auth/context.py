@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from services.auth.domain.hashing import HashCost, PasswordHasher
 from services.auth.domain.lockout import ThrottleRules
@@ -43,7 +44,10 @@ def make_context(settings: OperatorSettings, *, clock: Clock = lambda: datetime.
     """Make the context that the settings describe; nothing is connected yet."""
     return Context(
         database=Database(
-            settings.database_url.get_secret_value(), schema="auth", pool_size=settings.database_pool_size
+            settings.database_url.get_secret_value(),
+            schema="auth",
+            pool_size=settings.database_pool_size,
+            migrations=Path(__file__).parent / "migrations",
         ),
         hasher=PasswordHasher(
             HashCost(settings.hash_memory_kib, settings.hash_passes, settings.hash_lanes), threads=settings.hash_threads

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from services.invitations.commands.placing import Terms
 from services.invitations.commands.sending import Sender
@@ -51,7 +52,10 @@ class Context:
 async def open_context(settings: InvitationsSettings) -> AsyncIterator[Context]:
     """Open what the settings describe; give it all back at the end, after the messages at hand are settled."""
     database = Database(
-        settings.database_url.get_secret_value(), schema="invitations", pool_size=settings.database_pool_size
+        settings.database_url.get_secret_value(),
+        schema="invitations",
+        pool_size=settings.database_pool_size,
+        migrations=Path(__file__).parent / "migrations",
     )
     sealer = settings.make_sealer()
     verimor, twilio = verimor_of(settings), _twilio(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from services.referrals.commands.connection import Access
 from services.referrals.commands.sync import SyncRules
@@ -36,7 +37,10 @@ class Context:
 def make_context(settings: ReferralsSettings) -> Context:
     """Make the context that the settings describe; nothing is connected yet."""
     database = Database(
-        settings.database_url.get_secret_value(), schema="referrals", pool_size=settings.database_pool_size
+        settings.database_url.get_secret_value(),
+        schema="referrals",
+        pool_size=settings.database_pool_size,
+        migrations=Path(__file__).parent / "migrations",
     )
     microsoft = Microsoft(
         authority=settings.tenant_authority,

@@ -111,6 +111,8 @@ class _Session:
 
     async def run(self) -> None:
         wiring = self.wiring
+        # Who can't do the work leaves it to others: without its tables, as this code needs them, nothing is taken.
+        await wiring.database.ping()
         self.channel = await wiring.connection.channel()
         try:
             tag = await self._attach()

@@ -65,7 +65,7 @@ async def answer(url: str, body: dict[str, str] | None = None) -> httpx.Response
 
 async def first_answer(ask: Callable[[], Awaitable[httpx.Response | None]]) -> httpx.Response:
     """Wait for a process that is coming up."""
-    response = await eventually(ask, what="an answer")
+    response = await eventually(ask, within=60, what="an answer")
     assert response is not None
     return response
 

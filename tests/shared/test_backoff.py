@@ -6,14 +6,13 @@ import itertools
 
 import pytest
 
-from shared import backoff
 from shared.backoff import Backoff
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr(backoff.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("shared.backoff.time.monotonic", lambda: now[0])
     return now
 
 

@@ -15,7 +15,7 @@ from shared.bus.consumer import Consumer, Wiring
 from shared.bus.dead_letters import DeadLetters
 from shared.bus.handling import Delivery, Handler, batch, outside
 from shared.bus.publisher import Interrupted, Outgoing, Publisher, Refused
-from shared.db import Connection, Database
+from shared.db import Connection, Database, DatabaseUnavailable
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
 from shared.events import Event, UserChanged, UserRegistered
 from shared.health import Health
@@ -202,16 +202,26 @@ async def test_stopping_finishes_what_has_begun_and_leaves_the_rest_in_the_queue
     assert left + len(seen) == 600
 
 
-async def test_stopping_while_the_database_is_away_counts_no_attempt(broker: str) -> None:
-    away = Database("postgresql://nobody:none@127.0.0.1:1/none", schema="invitations")
+async def test_stopping_while_the_database_is_away_counts_no_attempt(fresh: FreshDatabase, broker: str) -> None:
+    begun = asyncio.Event()
+
+    async def away(_context: Any, _conn: Connection, _event: UserRegistered) -> None:
+        begun.set()
+        fresh.database.ping = gone  # type: ignore[method-assign]  # and stays away
+        raise DatabaseUnavailable
+
+    async def gone() -> None:
+        raise DatabaseUnavailable
+
     async with publishing(broker) as publisher:
         await publisher.publish([to_queue(QUEUE.name, an_envelope(number)[1]) for number in range(3)])
     connection = BrokerConnection(broker, purpose="test")
-    handlers = Effects().work()[0].handlers
     health = Health()
-    wiring = Wiring(QUEUE, handlers, None, away, connection, Publisher(connection), health)
+    handlers = dict.fromkeys(QUEUE.binds, away)
+    wiring = Wiring(QUEUE, handlers, None, fresh.database, connection, Publisher(connection), health)
     consumer = Consumer(wiring)
     task = asyncio.create_task(consumer.run())
+    await begun.wait()
     await eventually(lambda: "waiting for the database" in health.report()[wiring.part])
     consumer.stop()
     async with asyncio.timeout(20):
@@ -219,6 +229,25 @@ async def test_stopping_while_the_database_is_away_counts_no_attempt(broker: str
     await connection.close()
     assert await eventually(lambda: depth(broker, QUEUE.name)) == 3
     assert await depth(broker, "invitations.retry.5s") == 0
+
+
+async def test_who_can_not_work_takes_no_message(broker: str) -> None:
+    """Without a database, or with one that lacks a migration of this code, the others of the service do the work."""
+    away = Database("postgresql://nobody:none@127.0.0.1:1/none", schema="invitations")
+    async with publishing(broker) as publisher:
+        await publisher.publish([to_queue(QUEUE.name, an_envelope(number)[1]) for number in range(3)])
+    connection = BrokerConnection(broker, purpose="test")
+    health = Health()
+    handlers = Effects().work()[0].handlers
+    consumer = Consumer(Wiring(QUEUE, handlers, None, away, connection, Publisher(connection), health))
+    task = asyncio.create_task(consumer.run())
+    await eventually(lambda: "not consuming: The database is not available" in str(health.report()))
+    assert not health.is_ready
+    assert await depth(broker, QUEUE.name) == 3
+    consumer.stop()
+    async with asyncio.timeout(20):
+        await task
+    await connection.close()
 
 
 class TakesNothing(Publisher):

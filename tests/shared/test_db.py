@@ -209,7 +209,7 @@ async def test_a_connection_used_between_the_farewell_of_the_server_and_its_end_
 async def test_a_database_that_hangs_is_unavailable_within_seconds(fresh: FreshDatabase) -> None:
     await count(fresh.database)
     async with owning(fresh) as owner, owner.transaction():
-        await owner.execute("LOCK TABLE auth.outbox_sequences IN ACCESS EXCLUSIVE MODE")
+        await owner.execute("LOCK TABLE auth.schema_migrations IN ACCESS EXCLUSIVE MODE")
         started = time.monotonic()
         with pytest.raises(Unavailable):
             await fresh.database.ping()

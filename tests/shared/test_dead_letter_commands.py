@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 
+import aio_pika
 import pytest
 from typer.testing import CliRunner
 
 from shared import dead_letters, topology
 from shared.bus.publisher import Outgoing
 from tests.support.builders import an_envelope
-from tests.support.messages import depth, drain, publishing
+from tests.support.messages import depth, publishing
 
 
 def never() -> str:
@@ -68,22 +69,27 @@ async def test_all_means_all_however_many(broker: str, letter_id: str) -> None:
     assert await depth(broker, "auth.dead") == 0
 
 
-async def test_letters_that_fail_again_while_all_are_redriven_are_redriven_once(broker: str, letter_id: str) -> None:
-    del letter_id
+async def test_letters_that_fail_again_while_all_are_redriven_are_redriven_once(
+    broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AMQP_URL", broker)
     exchange = topology.dead_letter_exchange_of("auth")
+    connection = await aio_pika.connect(broker)
+    async with publishing(broker) as publisher, connection:
 
-    async def fail_all() -> None:
-        async with publishing(broker) as publisher:
-            while True:
-                for body in await drain(broker, "auth.events"):
-                    await publisher.publish_one(
-                        Outgoing(exchange, "auth.events", body, message_id=secrets.token_hex(8))
-                    )
+        async def fail(body: bytes) -> None:
+            await publisher.publish_one(Outgoing(exchange, "auth.events", body, message_id=secrets.token_hex(8)))
 
-    failing = asyncio.create_task(fail_all())
-    assert await asyncio.wait_for(asyncio.to_thread(dead, "redrive", "--all"), 20) == "redriven: 1\n"
-    failing.cancel()
-    await asyncio.wait({failing})
+        async def fail_again(message: aio_pika.abc.AbstractIncomingMessage) -> None:
+            await fail(message.body)
+
+        for number in range(50):
+            await fail(an_envelope(number)[1])
+        channel = await connection.channel()
+        queue = await channel.declare_queue("auth.events", passive=True)
+        await queue.consume(fail_again, no_ack=True)
+        assert await asyncio.wait_for(asyncio.to_thread(dead, "redrive", "--all"), 60) == "redriven: 50\n"
+    assert await depth(broker, "auth.dead") == 50
 
 
 def test_without_a_broker_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -11,9 +12,12 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
+from local.environment import STORING
 from local.infrastructure import Servers
-from shared.migrate import MigrationRefused, migrate, migrate_step
+from shared.db import Database, DatabaseUnavailable
+from shared.migrate import MigrationRefused, migrate, migrate_step, names
 
+SERVICES = Path(__file__).parents[2] / "services"
 SHARED = ["shared/0001_create_outbox_and_inbox"]
 
 
@@ -214,3 +218,77 @@ def test_the_step_needs_two_addresses_and_no_other_setting(monkeypatch: pytest.M
     monkeypatch.setenv("OWNER_DATABASE_URL", "postgresql://owner@127.0.0.1/hub")
     with pytest.raises(SystemExit, match=r"POSTOFFICE_DATABASE_URL \(or DATABASE_URL\)"):
         migrate_step("postoffice", folder)
+
+
+async def test_a_table_that_is_in_use_is_waited_for(target: Target, folder: Path) -> None:
+    await run(target, folder)
+    (folder / "0002_add_weight.sql").write_text("ALTER TABLE parcels ADD COLUMN weight integer;")
+    reader = await asyncpg.connect(target.owner_url)
+    transaction = reader.transaction()
+    await transaction.start()
+    await reader.execute("SELECT * FROM postoffice.parcels")
+    waiting = asyncio.create_task(migrate(target.owner_url, target.service_url, "postoffice", folder, wait_seconds=60))
+    await asyncio.wait({waiting}, timeout=5)  # longer than a migration may wait for its lock
+    assert not waiting.done()
+    await transaction.rollback()
+    await reader.close()
+    assert await waiting == ["0002_add_weight"]
+
+
+async def test_the_owner_of_the_database_needs_no_more_than_to_make_roles(servers: Servers) -> None:
+    """As CloudNativePG makes it: no superuser. Every service's real migrations."""
+    target = Target(servers.postgres_url)
+    owner = f"owner_{secrets.token_hex(4)}"
+    await target.administer(f"CREATE ROLE {owner} LOGIN CREATEROLE PASSWORD 'secret'")
+    await target.administer(f"CREATE DATABASE {target.name} OWNER {owner}")
+    roles = []
+    try:
+        parts = urlsplit(target.owner_url)
+        place = parts.netloc.rpartition("@")[2]
+        owner_url = urlunsplit(parts._replace(netloc=f"{owner}:secret@{place}"))
+        for service in STORING:
+            roles.append(f"{service}_{secrets.token_hex(4)}")
+            url = urlunsplit(parts._replace(netloc=f"{roles[-1]}:secret@{place}"))
+            folder = SERVICES / service / "migrations"
+            assert await migrate(owner_url, url, service, folder) == names(folder)
+            assert await migrate(owner_url, url, service, folder) == []
+            database = Database(url, schema=service, migrations=folder)
+            await database.ping()
+            await database.close()
+    finally:
+        await target.administer(f"DROP DATABASE {target.name} WITH (FORCE)")
+        for role in (*roles, owner):
+            await target.administer(f"DROP ROLE IF EXISTS {role}")
+
+
+async def test_code_that_is_newer_than_the_schema_is_not_ready_and_older_code_is(target: Target, folder: Path) -> None:
+    await run(target, folder)
+    old = Database(target.service_url, schema="postoffice", migrations=folder)
+    newer = folder / "newer"
+    newer.mkdir()
+    for name in ("0001_create_parcels.sql", "0002_add_weight.sql"):
+        (newer / name).write_text("CREATE TABLE parcels (id integer);")
+    (newer / "0002_add_weight.sql").write_text("ALTER TABLE parcels ADD COLUMN weight integer;")
+    new = Database(target.service_url, schema="postoffice", migrations=newer)
+    try:
+        await old.ping()
+        with pytest.raises(DatabaseUnavailable, match="0002_add_weight is missing"):
+            await new.ping()
+        await run(target, newer)
+        await new.ping()
+        await old.ping()
+    finally:
+        await old.close()
+        await new.close()
+
+
+def test_without_a_database_the_step_waits_and_then_says_so_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.migrate._WAIT_SECONDS", 1.0)
+    monkeypatch.setenv("OWNER_DATABASE_URL", "postgresql://owner:none@127.0.0.1:1/none")
+    monkeypatch.setenv("POSTOFFICE_DATABASE_URL", "postgresql://postoffice:none@127.0.0.1:1/none")
+    started = time.monotonic()
+    with pytest.raises(SystemExit, match=r"^postoffice: not migrated, the database says: .*127\.0\.0\.1"):
+        migrate_step("postoffice", folder)
+    assert time.monotonic() - started > 1
