@@ -15,7 +15,7 @@ import uvloop
 from pydantic import ValidationError
 
 from services.auth.app import create_app
-from services.auth.commands import accounts, keys
+from services.auth.commands import accounts, keys, second_factor
 from services.auth.commands.emergency import Emergency, break_glass
 from services.auth.context import open_context
 from services.auth.domain.accounts import Grants, Seed, known_roles
@@ -90,7 +90,10 @@ def republish_users() -> None:
 
 @app.command("rotate-keys")
 def rotate_keys() -> None:
-    """Publish a new signing key now; it signs after the lead, the others end when nothing they signed can live."""
+    """Publish a new signing key now; it signs after the lead, the others end when nothing they signed can live.
+
+    What an older one of AUTH_SECRET_KEYS sealed (signing keys, authenticators) is sealed with the first one.
+    """
     key = _run(_rotate(OperatorSettings.load()))
     typer.echo(f"key {key.kid} is published and signs from {key.signs_from:%Y-%m-%dT%H:%M:%SZ}")
 
@@ -172,6 +175,7 @@ async def _republish(settings: OperatorSettings) -> int:
 async def _rotate(settings: OperatorSettings) -> StoredKey:
     async with open_context(settings) as context, context.database.transaction() as conn:
         await keys.reseal_keys(conn, context.sealer)
+        await second_factor.reseal_seeds(conn, context.sealer)
         return await keys.rotate_keys(conn, context.sealer, context.rules, actor=_OPERATOR, now=context.clock())
 
 

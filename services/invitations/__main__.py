@@ -1,8 +1,10 @@
-"""Run a role of invitations: `python -m services.invitations api | worker | migrate | report-address | dead …`."""
+"""Run a role of invitations or an operator's command: `python -m services.invitations api | worker | migrate | …`."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -10,11 +12,14 @@ import typer
 import uvloop
 
 from services.invitations.app import create_app
-from services.invitations.context import verimor_of
+from services.invitations.commands import repair
+from services.invitations.context import Context, open_context, verimor_of
 from services.invitations.settings import InvitationsSettings
 from services.invitations.worker import run_worker
 from shared import dead_letters, telemetry, web
+from shared.errors import Failure
 from shared.migrate import migrate_step
+from shared.sealing import CannotOpen
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -55,6 +60,51 @@ def report_address() -> None:
     if verimor is None:
         sys.exit("Set INVITATIONS_VERIMOR_URL and the account's name and password first.")
     typer.echo(f"{settings.callback_base_url.rstrip('/')}/callbacks/verimor?key={verimor.report_key}")
+
+
+@app.command()
+def requeue() -> None:
+    """Put every row that waits for its code in line again: after the broker was lost with its messages."""
+
+    async def work(context: Context) -> str:
+        async with context.database.transaction() as conn:
+            jobs, rows = await repair.requeue_rows(conn)
+        return f"{rows} rows of {jobs} jobs are in line again"
+
+    _run(work)
+
+
+@app.command()
+def reseal() -> None:
+    """Seal every invitation's token with the first of INVITATIONS_SECRET_KEYS, so that the others can go."""
+
+    async def work(context: Context) -> str:
+        total = 0
+        after: int | None = 0
+        while after is not None:
+            async with context.database.transaction() as conn:
+                resealed, after = await repair.reseal_tokens(conn, context.sealer, after=after)
+            total += resealed
+        return f"{total} tokens are sealed with the first key now"
+
+    _run(work)
+
+
+def _run(work: Callable[[Context], Awaitable[str]]) -> None:
+    """Run an operator's command; what can't be done ends it with one clear line."""
+    settings = InvitationsSettings.load()
+    telemetry.configure_logging("invitations", "operator", "ERROR")
+
+    async def with_context() -> str:
+        async with open_context(settings) as context:
+            return await work(context)
+
+    try:
+        typer.echo(asyncio.run(with_context()))
+    except Failure as error:
+        sys.exit(error.message)
+    except CannotOpen as error:
+        sys.exit(f"INVITATIONS_SECRET_KEYS does not open a token: {error}.")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ import pyotp
 import pytest
 
 from services.auth.app import create_app
+from services.auth.commands.keys import reseal_keys
+from services.auth.commands.second_factor import reseal_seeds
+from shared.sealing import Sealer
 from tests.auth.conftest import OTHER_PASSWORD, PASSWORD, Auth, settings_for
 from tests.support.asgi import calling
 
@@ -191,3 +194,18 @@ async def test_others_are_not_asked_for_what_only_admins_need(strict: Auth) -> N
     tokens = await strict.signed_in("sponsor@example.com")
     assert tokens["second_factor_enrolment_required"] is False
     assert tokens["user"]["roles"] == ["Sponsor"]
+
+
+async def test_an_authenticator_moves_to_the_newest_secret_key_and_needs_no_older_one(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin")
+    totp, _ = await enrolled(auth, await auth.token_of(ADMIN))
+    newest = b"n" * 32
+    async with auth.context.database.transaction() as conn:
+        both = Sealer([newest, b"partner-hub development only key"])
+        await reseal_keys(conn, both)
+        assert await reseal_seeds(conn, both) == 1
+        assert await reseal_seeds(conn, both) == 0
+    object.__setattr__(auth.context, "sealer", Sealer([newest]))
+    assert (await auth.login(ADMIN)).status_code == 401
+    answer = await auth.login(ADMIN, code=code_of(auth, totp))
+    assert answer.status_code == 200, answer.text

@@ -72,7 +72,7 @@ async def test_told_to_stop_it_finishes_what_it_has_begun_and_ends_well(
 ) -> None:
     port = free_port()
     with worker(ledger, breakable.amqp_url, port) as process:
-        await eventually(lambda: is_ready(port), what="readiness")
+        await eventually(lambda: is_ready(port), within=60, what="readiness")
         async with ledger.traffic():
             await asyncio.sleep(0.5)
             process.send_signal(signal.SIGTERM)

@@ -114,5 +114,15 @@ async def _replace_recovery_codes(conn: Connection, account_id: int) -> list[str
     return codes
 
 
+async def reseal_seeds(conn: Connection, sealer: Sealer) -> int:
+    """Seal seeds anew that an older secret key sealed; gives how many."""
+    old = [seed for seed in await credentials.lock_seeds(conn) if not sealer.is_newest(seed[1])]
+    for account_id, sealed in old:
+        name = _bound_to(account_id)
+        resealed = sealer.seal(sealer.open(sealed, bound_to=name), bound_to=name)
+        await credentials.save_sealed_seed(conn, account_id, resealed)
+    return len(old)
+
+
 def _bound_to(account_id: int) -> str:
     return f"adminuser/{account_id}/totp"

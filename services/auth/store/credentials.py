@@ -78,6 +78,19 @@ async def find_seed(conn: Connection, account_id: int) -> StoredSeed | None:
     return StoredSeed(*row) if row else None
 
 
+async def lock_seeds(conn: Connection) -> list[tuple[int, bytes]]:
+    """Give every sealed seed with its account."""
+    rows = await conn.fetch(
+        "SELECT id, totp_sealed FROM adminuser WHERE totp_sealed IS NOT NULL ORDER BY id FOR NO KEY UPDATE"
+    )
+    return [(row["id"], row["totp_sealed"]) for row in rows]
+
+
+async def save_sealed_seed(conn: Connection, account_id: int, sealed: bytes) -> None:
+    """Keep a seed that was sealed anew; everything about it stays as it is."""
+    await conn.execute("UPDATE adminuser SET totp_sealed = $2 WHERE id = $1", account_id, sealed)
+
+
 async def save_seed(conn: Connection, account_id: int, sealed: bytes) -> None:
     """Keep a seed that waits for its first code."""
     await conn.execute(

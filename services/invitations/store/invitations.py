@@ -152,3 +152,20 @@ _LISTED = """SELECT i.*, jobs.channel, last.state AS delivery_state, last.update
 
 def _phone_hash(phone: str) -> bytes:
     return hashlib.sha256(phone.encode()).digest()
+
+
+async def lock_sealed(conn: Connection, after: int, limit: int) -> list[Row]:
+    """Give a page of sealed tokens, by id."""
+    return await conn.fetch(
+        "SELECT id, token_sealed FROM invitations WHERE id > $1 ORDER BY id LIMIT $2 FOR NO KEY UPDATE", after, limit
+    )
+
+
+async def save_sealed(conn: Connection, resealed: Sequence[tuple[int, bytes]]) -> None:
+    """Save tokens that were sealed anew."""
+    await conn.execute(
+        """UPDATE invitations SET token_sealed = new.sealed
+             FROM unnest($1::bigint[], $2::bytea[]) AS new (id, sealed) WHERE invitations.id = new.id""",
+        [invitation_id for invitation_id, _ in resealed],
+        [sealed for _, sealed in resealed],
+    )

@@ -210,6 +210,25 @@ async def list_abandoned_calls(conn: Connection, older_than_seconds: float) -> l
     return [row["id"] for row in rows]
 
 
+class WaitingRows(NamedTuple):
+    """The rows of one job that nobody has placed yet, in file order."""
+
+    job_id: int
+    sponsor_id: int
+    rows: list[int]
+
+
+async def list_waiting_rows(conn: Connection) -> list[WaitingRows]:
+    """List what waits in every job."""
+    found = await conn.fetch(
+        """SELECT jobs.id, jobs.sponsor_id, array_agg(job_rows.row_no ORDER BY job_rows.row_no) AS rows
+             FROM jobs JOIN job_rows ON job_rows.job_id = jobs.id
+            WHERE jobs.finished_at IS NULL AND job_rows.outcome = 'waiting'
+            GROUP BY jobs.id ORDER BY jobs.id"""
+    )
+    return [WaitingRows(*row) for row in found]
+
+
 async def cancel_waiting_rows(conn: Connection, job_id: int) -> int:
     """Cancel the rows that were not placed yet."""
     status = await conn.execute(
