@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -21,12 +20,12 @@ import pytest
 from local import stack
 from local.processes import eventually
 from services.auth.domain.letters import RESET_PAGE
+from tests.support.pages import assert_answers, blocks
 from tests.support.stacks import ROOT, run_dir
 
 pytestmark = pytest.mark.timeout(400)
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
-MARK = "@@ end of block"
 PASSWORDS = ("glacier trumpet walnut prism", "meadow cobalt lantern yarn")
 
 
@@ -40,48 +39,6 @@ def system() -> Iterator[tuple[dict[str, Any], Path]]:
 
 
 # --- the runbooks
-
-
-def blocks(page: Path) -> list[tuple[str, list[str]]]:
-    """Give each command of a page with the lines that it must answer."""
-    found = re.findall(r"^```sh\n(.*?)^```\n(?:```text\n(.*?)^```$)?", page.read_text(), re.MULTILINE | re.DOTALL)
-    return [(command, expected.splitlines()) for command, expected in found]
-
-
-def run(page: Path, environment: dict[str, str]) -> list[tuple[str, list[str], list[str]]]:
-    """Run a page's commands in one shell, as an operator does; gives each with what it must and what it did answer."""
-    commands = blocks(page)
-    script = "\n".join(f"{command}\necho; echo '{MARK}'" for command, _ in commands)
-    client = [str(found.parent) for found in sorted(Path("/usr/lib/postgresql").glob("*/bin/psql"))]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], *client])
-    if shutil.which("psql", path=path) is None:
-        pytest.skip("the runbook looks into the database with psql, which this machine does not have")
-    ended = subprocess.run(
-        ["bash", "-u"],
-        input=script,
-        env={"PATH": path, "HOME": os.environ.get("HOME", "/"), "PYTHONWARNINGS": "ignore"} | environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    answers = [[line for line in text.splitlines() if line] for text in ended.stdout.split(MARK)]
-    return [(command, expected, answer) for (command, expected), answer in zip(commands, answers, strict=False)]
-
-
-def fits(pattern: str, line: str) -> bool:
-    return re.fullmatch(".*".join(re.escape(part) for part in pattern.split("…")), line) is not None
-
-
-def assert_answers(page: Path, environment: dict[str, str]) -> None:
-    done = run(page, environment)
-    assert len(done) == len(blocks(page)), "every command ran"
-    for command, expected, answer in done:
-        assert len(answer) == len(expected), f"{command}\nanswered {answer}\ninstead of {expected}"
-        for pattern, line in zip(expected, answer, strict=True):
-            assert fits(pattern, line), f"{command}\nanswered {line}\ninstead of {pattern}"
 
 
 def test_every_command_of_a_runbook_has_an_expected_answer() -> None:
