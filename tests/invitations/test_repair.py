@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from services.invitations.commands import placing, repair
+from services.invitations.commands import repair
 from shared.sealing import Sealer
 from tests.invitations.conftest import SECRET_KEYS, SandboxProvider, sending
 from tests.invitations.stage import LIST, Stage
@@ -17,12 +17,14 @@ async def test_rows_whose_messages_went_down_with_the_broker_are_put_in_line_aga
     await stage.stock("M", 600)
     job_id = (await stage.upload(xlsx(farmers(520)))).json()["data"]["jobId"]
     untouched = (await stage.upload(xlsx(farmers(5, first=600)))).json()["data"]["jobId"]
-    first, second, other = await stage.events("invitations.bulk_chunk.queued.v1")
-    async with stage.context.database.transaction() as conn:
-        # The first chunk was placed, the two others were lost with the broker: no outbox row, no message.
-        await conn.execute("DELETE FROM outbox")
-        terms = stage.context.terms(claimed=False)
-        await placing.place_chunk(conn, job_id, first["first_row"], first["last_row"], terms)
+    _, second, other = await stage.events("invitations.bulk_chunk.queued.v1")
+    # Of three chunks the first is placed; the two others leave the outbox and go down with the broker.
+    await stage.query(
+        """DELETE FROM outbox WHERE routing_key = 'invitations.bulk_chunk.queued.v1'
+           AND id > (SELECT min(id) FROM outbox WHERE routing_key = 'invitations.bulk_chunk.queued.v1')"""
+    )
+    await stage.place_all(job_id)
+    await stage.query("DELETE FROM outbox")
     async with stage.context.database.transaction() as conn:
         assert await repair.requeue_rows(conn) == (2, 25)
     queued = await stage.events("invitations.bulk_chunk.queued.v1")
