@@ -22,7 +22,16 @@ class Place:
     group: str = "main"
 
 
-PLACES: Final = (Place("home", "/", ("Admin",)),)
+PLACES: Final = (
+    Place("home", "/", ("Admin",)),
+    Place("partner_center", "/partner-center", ("Admin",)),
+    Place("referrals", "/referrals", ("Admin",)),
+    Place("invitations", "/invitations", ("Admin", "Sponsor")),
+    Place("codes", "/codes", ("Admin", "Sponsor")),
+    Place("users", "/users", ("Admin",), "system"),
+    Place("audit", "/audit", ("Admin", "Auditor"), "system"),
+    Place("queues", "/queues", ("Admin",), "system"),
+)
 
 
 def menu_of(person: Person) -> list[Place]:
@@ -33,7 +42,7 @@ def menu_of(person: Person) -> list[Place]:
 def first_place(person: Person) -> str:
     """Say where a person begins."""
     places = menu_of(person)
-    return places[0].path if places else "/nothing-here"
+    return places[0].path if places else "/account"
 
 
 def own_path(text: str | None, otherwise: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Annotated, Any, Final
@@ -25,6 +26,8 @@ from services.gateway.routes.console.rendering import POLICY
 from services.gateway.routes.console.visitor import Visitor
 from shared import telemetry
 from shared.errors import Failure
+
+log = logging.getLogger(__name__)
 
 # A pasted list of 1,000 recipients or codes; every other form is far smaller.
 _MOST_FORM_BYTES: Final = 1024 * 1024
@@ -70,6 +73,9 @@ async def _answer(handler: Handler, visitor: Visitor) -> Response:
         return _to_sign_in(visitor, need.reason)
     except (FormRefused, NotForThem, ApiRefused, RequestValidationError, Failure) as reason:
         return refuse(visitor, *_status_and_words(visitor, reason))
+    except Exception:
+        log.exception("a page failed in a way that nobody foresaw")
+        return refuse(visitor, HTTPStatus.INTERNAL_SERVER_ERROR, visitor.say("error.failed"))
 
 
 def _status_and_words(visitor: Visitor, reason: Exception) -> tuple[int, str]:
@@ -153,7 +159,18 @@ def refuse(visitor: Visitor, status: int, message: str) -> Response:
         response.headers["hx-retarget"] = "#notice"
         response.headers["hx-reswap"] = "innerHTML show:window:top"
         return response
-    return visitor.page("refusal.html", status=status, message=message, code=int(status), request_id=request_id)
+    acted = visitor.request.method not in {"GET", "HEAD"}
+    # What an action belongs to is the page above it.
+    back = visitor.request.url.path.rpartition("/")[0] if acted else ""
+    return visitor.page(
+        "refusal.html",
+        status=status,
+        message=message,
+        acted=acted,
+        parent=back or "/",
+        code=int(status),
+        request_id=request_id,
+    )
 
 
 def _visitor(request: Request) -> Visitor:

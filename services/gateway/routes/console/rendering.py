@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import orjson
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -29,17 +30,47 @@ _PAGES: Final = Environment(
 )
 
 
+_PAGES.filters["query"] = lambda filters: urlencode({name: value for name, value in filters.items() if value})
+_PAGES.filters["dict_with"] = lambda values, **more: {**values, **more}
+
+# Which colour a state has.
+_KINDS: Final = {
+    "job": {
+        "Queued": "info", "Processing": "info", "Completed": "good", "CompletedWithErrors": "warn", "Cancelled": "",
+        "Failed": "bad",
+    },
+    "outcome": {"success": "good", "failure": "warn", "denied": "bad"},
+    "referral": {"New": "info", "Active": "good"},
+    "connection": {"healthy": "good", "expiring": "warn", "sign_in_required": "bad"},
+    "sign_in": {"pending": "info", "succeeded": "good", "declined": "bad", "expired": "warn", "failed": "bad"},
+    "sync": {"queued": "info", "running": "info", "succeeded": "good", "failed": "bad", "sign_in_required": "bad"},
+    "invitation": {"Pending": "info", "Accepted": "good", "Cancelled": "", "Expired": "warn"},
+    "delivery": {
+        "delivered": "good", "read": "good", "sent": "good", "accepted": "info", "queued": "info", "claimed": "info",
+        "sending": "info", "unknown": "warn", "needs_review": "warn", "undelivered": "bad", "failed": "bad",
+        "rejected": "bad", "cancelled": "",
+    },
+}  # fmt: skip
+
+
+def kind(area: str, value: str) -> str:
+    """Say in which colour a state is shown."""
+    return _KINDS[area].get(value, "")
+
+
 def render(texts: Texts, language: Language, template: str, values: Mapping[str, Any]) -> str:
     """Fill a template in."""
     return _PAGES.get_template(template).render(
         values,
+        labelled=lambda area, options: [(option, texts.label(language, area, option)) for option in options],
         t=partial(texts.say, language),
         label=partial(texts.label, language),
         knows=texts.__contains__,
         number=partial(number, language),
         when=partial(_when, texts, language),
-        day=lambda text: _moment(text).strftime("%d.%m"),
+        day=lambda moment: moment.strftime("%d.%m" if language == "tr" else "%d %b"),
         asset=asset,
+        kind=kind,
         pretty=_pretty,
     )
 
@@ -68,3 +99,14 @@ def _moment(text: str) -> datetime:
 
 def _pretty(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+
+
+def _prettied(text: str) -> str:
+    """Lay JSON out over several lines; what is none stays as it is."""
+    try:
+        return _pretty(orjson.loads(text))
+    except orjson.JSONDecodeError:
+        return text
+
+
+_PAGES.filters["prettied"] = _prettied

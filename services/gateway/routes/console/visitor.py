@@ -144,6 +144,10 @@ class Visitor:
         if self.session.refresh_token and self.session.expires_at - time.time() < _RENEW_BEFORE_SECONDS:
             await self._renew(self.session.access_token)
 
+    async def renew(self) -> None:
+        """Get a token that says how it is now."""
+        await self._renew(self.session.access_token)
+
     async def _renew(self, token: str) -> None:
         """Trade the refresh token; auth gives all who do so at once, on whatever replica, the same successor."""
         async with self._renewing:
@@ -173,8 +177,11 @@ class Visitor:
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         """Make a page or a part of one."""
-        html = render(self.console.texts, self.language, template, self._surroundings() | values)
-        return HTMLResponse(html, status_code=status)
+        return HTMLResponse(self.part(template, **values), status_code=status)
+
+    def part(self, template: str, **values: Any) -> str:
+        """Make the text of a page or a part of one."""
+        return render(self.console.texts, self.language, template, self._surroundings() | values)
 
     def go(self, path: str, *, done: str | None = None, **values: object) -> Response:
         """Send the browser on; `done` names the text of `done.*` that the next page shows."""
