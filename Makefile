@@ -7,7 +7,7 @@ PYTHON ?= $(shell for name in $(CANDIDATES); do $$name -c '$(NEW_ENOUGH)' 2>/dev
 ENVIRONMENT_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup python demo up down test test-slow check docs bench lock clean
+.PHONY: help setup python demo up down test test-browser test-slow check docs bench lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p; s/^\(bench-\)%:.*## /\1<row>|/p' Makefile | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -26,7 +26,13 @@ down: setup ## Stop what `make up` started
 
 test: setup ## Run the test suite (ARGS="tests/auth -k reset" runs a part)
 	@$(ENVIRONMENT_PYTHON) -m local servers
-	@$(ENVIRONMENT_PYTHON) -m pytest -m "not slow" --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
+	@$(ENVIRONMENT_PYTHON) -m local browser
+	@$(ENVIRONMENT_PYTHON) -m pytest -m "not slow and not browser" --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
+
+test-browser: setup ## Run the tests of the console in a real browser: every page, both languages, light and dark
+	@$(ENVIRONMENT_PYTHON) -m local servers
+	@$(ENVIRONMENT_PYTHON) -m local browser
+	@$(ENVIRONMENT_PYTHON) -m pytest $(or $(ARGS),tests/browser)
 
 test-slow: setup ## Run the tests that take long: large volumes, timing statistics
 	@$(ENVIRONMENT_PYTHON) -m pytest -m slow $(ARGS)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from local import infrastructure, records, stack
+from local import browser, infrastructure, records, stack
 from local.errors import LocalError
 from local.progress import say, step
 from local.stack_file import stack_file
@@ -80,6 +80,15 @@ def demo() -> None:
 def servers() -> None:
     """Get the programs of PostgreSQL and RabbitMQ, if this machine has neither them nor Docker."""
     infrastructure.obtain()
+
+
+@app.command("browser")
+def obtain_browser() -> None:
+    """Make sure that a browser is here for the tests of the console; without one, they are skipped and say why."""
+    try:
+        browser.obtain()
+    except LocalError as error:
+        say(f"The tests that need a browser will be skipped. {error}")
 
 
 def _stay(run_dir: Path) -> None:

@@ -247,6 +247,8 @@ class Door:
                 await visit.last(message.get("body", b""))
 
         headers = [*incoming.passed, (b"x-request-id", visit.request_id.encode())]
+        if incoming.content_length is not None:
+            headers.append((b"content-length", b"%d" % incoming.content_length))
         if (cookie := incoming.get(b"cookie")) is not None:
             headers.append((b"cookie", cookie))
         # What the page sees of its caller is what a service would see.

@@ -1,0 +1,78 @@
+"""The whole system behind a real browser."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from local import browser, stack
+from tests.browser.console import Console
+from tests.support.stacks import run_dir
+
+_LIMITS: Final = ("SIGN_INS", "RESETS", "PUBLIC_CALLS", "ADDRESS_CALLS", "ACCOUNT_CALLS")
+# What a page of ours must never cause; that a refusal is a 4xx, the browser notes as well.
+_EXPECTED: Final = "Failed to load resource: the server responded with a status of 4"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A real headless Chromium: Debian's, not one that Playwright would download."""
+    program = browser.find()
+    if program is None:
+        pytest.skip(browser.MISSING)
+    # Chromium's own sandbox does not work for root, as whom machines for tests often run.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def system(chromium: Browser) -> Iterator[dict[str, Any]]:
+    """What stack.json says of a running system; none is started for a machine without a browser."""
+    assert chromium.is_connected()
+    home = run_dir("browser")
+    with pytest.MonkeyPatch.context() as patch:
+        for limit in _LIMITS:
+            patch.setenv(f"GATEWAY_{limit}_PER_MINUTE", "1000000")
+        patch.setenv("INVITATIONS_RESEND_PAUSE_SECONDS", "0")
+        try:
+            yield stack.up(home)
+        finally:
+            stack.down(home)
+
+
+@pytest.fixture
+def new_page(chromium: Browser, system: dict[str, Any]) -> Iterator[Callable[..., Page]]:
+    """Open a window of a browser of its own; at the end no window may have complained."""
+    complaints: list[str] = []
+    contexts = []
+
+    def complain(kind: str, text: str) -> None:
+        if not text.startswith(_EXPECTED):
+            complaints.append(f"{kind}: {text}")
+
+    def open_page(**options: Any) -> Page:
+        context = chromium.new_context(base_url=system["gateway_url"], **({"locale": "tr-TR"} | options))
+        contexts.append(context)
+        context.set_default_timeout(20_000)
+        page = context.new_page()
+        page.on("console", lambda message: complain(message.type, message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complain("script", str(error)))
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def console(new_page: Callable[..., Page], system: dict[str, Any]) -> Console:
+    """The console as one person uses it."""
+    return Console(new_page(viewport={"width": 1280, "height": 800}), system)

@@ -1,0 +1,68 @@
+"""How every page looks: contrast and names for WCAG 2.2 AA (axe), nothing wider than a phone, both languages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+
+from tests.browser.console import Console, phones
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+OPEN: Final = ("/sign-in", "/forgotten-password", "/reset-password", "/sign-in?reason=expired&next=%2Fusers")
+PAGES: Final = (
+    "/", "/partner-center", "/referrals", "/invitations", "/invitations/upload", "/invitations/upload?sponsor=6",
+    "/invitations/on-behalf?sponsor=6", "/invitations/{invitation}", "/invitations/jobs/{job}", "/codes", "/users",
+    "/users/new", "/users/166", "/audit", "/audit/{event}", "/queues", "/queues/auth", "/account", "/users/999999",
+)  # fmt: skip
+RULES: Final = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+PHONE: Final = {"width": 390, "height": 844}
+DESK: Final = {"width": 1280, "height": 800}
+
+
+@pytest.fixture(scope="module")
+def paths(system: dict[str, Any]) -> list[str]:
+    """The pages, with ids of things that are there."""
+    console = Console(None, system)  # type: ignore[arg-type]  # only its client is used
+    admin = console.api()
+    body = {"sponsorId": 6, "recipients": [{"phone": phones(1)[0], "farmerName": "Görünüm", "codeCount": 1}]}
+    sent = admin.call("POST", "/api/Sponsorship/admin/farmer/invitations/bulk", json=body).raise_for_status().json()
+    invitation = sent["data"]["results"][0]["invitationId"]
+    job = admin.call("GET", f"/api/Sponsorship/farmer/invitations/{invitation}").json()["jobId"]
+    event = admin.call("GET", "/api/v1/audit/events?limit=1").json()["items"][0]["id"]
+    return [path.format(invitation=invitation, job=job, event=event) for path in PAGES]
+
+
+@pytest.mark.parametrize("language", ["tr", "en"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_every_page_can_be_read_by_everybody(
+    new_page: Callable[..., Page], system: dict[str, Any], paths: list[str], language: str, theme: str, size: Any
+) -> None:
+    page = new_page(viewport=size)
+    console = Console(page, system)
+    axe = Axe()
+    faults = [fault for path in OPEN for fault in look(page, axe, path)]
+    console.sign_in("admin")
+    page.goto(f"/language/{language}?back=/theme/{theme}")
+    assert page.locator("html").get_attribute("lang") == language
+    assert page.locator("html").get_attribute("data-theme") == theme
+    faults += [fault for path in paths for fault in look(page, axe, path)]
+    assert faults == []
+
+
+def look(page: Page, axe: Axe, path: str) -> list[str]:
+    """Open a page and give what is wrong with it."""
+    page.goto(path)
+    found = axe.run(page, options=RULES).response["violations"]
+    faults = [f"{path}: {each['id']}: {each['nodes'][0]['html'][:160]}" for each in found]
+    width, room = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    if width > room:
+        faults.append(f"{path}: {width} pixels wide, in a window of {room}")
+    if "undefined" in page.locator("body").inner_text():
+        faults.append(f"{path}: says undefined")
+    return faults
