@@ -32,6 +32,7 @@ SEALING_KEYS: Final = {
     "referrals": "HUNTER_PARTNER_CENTER_TOKEN_CACHE_KEYS",
     "invitations": "INVITATIONS_SECRET_KEYS",
     "audit": "AUDIT_SECRET_KEYS",
+    "gateway": "GATEWAY_SECRET_KEYS",
 }
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
