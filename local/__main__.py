@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Final
@@ -13,13 +14,14 @@ from typing import Annotated, Any, Final
 import typer
 
 from local import browser, infrastructure, records, stack
+from local.compose import Compose
 from local.errors import LocalError
 from local.progress import say, step
 from local.stack_file import stack_file
 from local.supervisor import HOME, is_supervised
 from local.tour import journey
 from local.tour.guide import Guide
-from local.tour.system import LocalSystem
+from local.tour.system import LocalSystem, System
 from local.tour.telling import Printer
 
 RUN: Final = HOME / ".run"
@@ -60,20 +62,24 @@ def down() -> None:
 def demo() -> None:
     """Start a system of its own, take the tour through its main jobs, stop it."""
     run_dir = RUN / "demo"
-    printer, started = Printer(), time.monotonic()
-    outcomes: list[journey.Outcome] = []
-    try:
+
+    def start() -> tuple[dict[str, Any], System]:
         description = stack.up(run_dir)
-        guide = Guide(description, LocalSystem(description, run_dir), printer)
-        outcomes = journey.tour(guide)
-        guide.close()
-    finally:
-        _stop(run_dir)
-    journey.show(printer, outcomes, time.monotonic() - started)
-    if any(outcome.problem for outcome in outcomes):
-        say(f"Not everything held; the logs are in {run_dir / 'logs'}")
-        raise typer.Exit(1)
-    say("Everything held.")
+        return description, LocalSystem(description, run_dir)
+
+    _take_the_tour(start, lambda: _stop(run_dir), logs=run_dir / "logs")
+
+
+@app.command("demo-docker")
+def demo_docker() -> None:
+    """Start docker-compose.yml with the sandbox, take the same tour through it, remove it."""
+    system = Compose(RUN / "demo-docker", project="partner-hub-demo")
+
+    def stop() -> None:
+        system.keep_logs()
+        _finish(system.down)
+
+    _take_the_tour(lambda: (system.up(), system), stop, logs=system.run_dir)
 
 
 @app.command()
@@ -91,6 +97,23 @@ def obtain_browser() -> None:
         say(f"The tests that need a browser will be skipped. {error}")
 
 
+def _take_the_tour(start: Callable[[], tuple[dict[str, Any], System]], stop: Callable[[], None], *, logs: Path) -> None:
+    """Lead through a system of its own; the exit code is 0 only if every step held."""
+    printer, started = Printer(), time.monotonic()
+    outcomes: list[journey.Outcome] = []
+    try:
+        guide = Guide(*start(), printer)
+        outcomes = journey.tour(guide)
+        guide.close()
+    finally:
+        stop()
+    journey.show(printer, outcomes, time.monotonic() - started)
+    if any(outcome.problem for outcome in outcomes):
+        say(f"Not everything held; the logs are in {logs}")
+        raise typer.Exit(1)
+    say("Everything held.")
+
+
 def _stay(run_dir: Path) -> None:
     """Stay until Ctrl-C or `make down`; tell meanwhile of roles that die and come back."""
     say("Ctrl-C stops everything.")
@@ -106,10 +129,14 @@ def _stay(run_dir: Path) -> None:
 
 
 def _stop(run_dir: Path) -> None:
+    _finish(lambda: stack.down(run_dir))
+
+
+def _finish(stop: Callable[[], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave half of it running
     with step("Stopping everything"):
-        stack.down(run_dir)
+        stop()
 
 
 def _introduce(description: dict[str, Any]) -> None:

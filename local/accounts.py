@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Final
-
-from local import records
 
 ADMIN_ID: Final = 166
 SPONSOR_ID: Final = 6
@@ -39,9 +36,9 @@ def make_accounts() -> dict[str, Account]:
     }
 
 
-def write_seed(path: Path, accounts: dict[str, Account]) -> None:
-    """Write the file that `python -m services.auth seed` reads."""
-    records.write_private(path, json.dumps([asdict(account) for account in accounts.values()], ensure_ascii=False))
+def seed_of(accounts: dict[str, Account]) -> str:
+    """Write what `python -m services.auth seed` reads."""
+    return json.dumps([asdict(account) for account in accounts.values()], ensure_ascii=False)
 
 
 def sign_in_data(accounts: dict[str, Account]) -> dict[str, dict[str, Any]]:

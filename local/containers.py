@@ -1,4 +1,4 @@
-"""PostgreSQL and RabbitMQ as containers, where a Docker engine answers."""
+"""PostgreSQL and RabbitMQ as containers, where a Docker engine answers; testcontainers starts them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from local.rabbitmq import USER, speaks_amqp
 from local.sql import serves
 
 POSTGRES_IMAGE, RABBITMQ_IMAGE = "postgres:17", "rabbitmq:4-management"
+DEFINITIONS = "/tmp/definitions.json"  # noqa: S108 - in the container
 LABEL = "partner-hub.run-dir"
 ENGINE_SECONDS = 5
 REGISTRY_SECONDS = 20  # until `docker pull` has read the image's manifest; only then does it print its first line
@@ -178,20 +179,23 @@ class Container:
         records.save(
             self.run_dir / f"{self.server}.json", asdict(self) | {"run_dir": str(self.run_dir), "kind": self.kind}
         )
-        # In a file: arguments are in the list of processes, where everybody reads them.
-        secret = self.run_dir / f"{self.server}.env"
-        records.write_private(secret, "".join(f"{name}={value}\n" for name, value in environment.items()))
-        ports = [f"--publish={_bind_address()}{ours}:{theirs}" for ours, theirs in publish.items()]
-        options = ["--detach", f"--name={self.name}", f"--hostname={self.server}", f"--label={LABEL}={self.run_dir}"]
-        try:
-            docker("run", *options, *ports, f"--env-file={secret}", image, *arguments)
-        finally:
-            secret.unlink()
+        # `make clean` loads this module also where no environment is left.
+        from testcontainers.core.config import testcontainers_config  # noqa: PLC0415
+        from testcontainers.core.container import DockerContainer  # noqa: PLC0415
+
+        # Its reaper would remove what is to outlive this process; the record names it for whoever comes next.
+        testcontainers_config.ryuk_disabled = True
+        container = DockerContainer(image, name=self.name).with_envs(**environment).with_command(arguments)
+        container.with_kwargs(hostname=self.server, labels={LABEL: str(self.run_dir)})
+        for ours, theirs in publish.items():
+            container.ports[str(theirs)] = _bind(ours)
+        container.start()
+        container.get_docker_client().client.close()
 
 
-def _bind_address() -> str:
+def _bind(port: int) -> Any:
     """Only this machine may connect, unless the engine is another machine's."""
-    return "127.0.0.1:" if _host() == "127.0.0.1" else ""
+    return ("127.0.0.1", port) if _host() == "127.0.0.1" else port
 
 
 class ContainerPostgres(Container):
@@ -241,9 +245,18 @@ class ContainerRabbit(Container):
         broker._run(RABBITMQ_IMAGE, publish=ports, environment=names, arguments=[])
         return broker
 
-    def ctl(self, *arguments: str, stdin: str | None = None) -> str:
+    def ctl(self, *arguments: str) -> str:
         """Run rabbitmqctl against this node and give its output."""
-        return docker("exec", "--interactive", self.name, "rabbitmqctl", "-q", *arguments, stdin=stdin or "")
+        return docker("exec", self.name, "rabbitmqctl", "-q", *arguments)
+
+    def import_definitions(self, definitions: str) -> None:
+        """Make the users and rights of a definitions file."""
+        # Through a file: the rabbitmqctl of 4.0 waits for ever for what it is to read from standard input.
+        docker("exec", "--interactive", self.name, "sh", "-c", f"cat > {DEFINITIONS}", stdin=definitions)
+        try:
+            self.ctl("import_definitions", DEFINITIONS)
+        finally:
+            docker("exec", self.name, "rm", DEFINITIONS)
 
     def _serves(self) -> bool:
         return speaks_amqp(_host(), self.port)

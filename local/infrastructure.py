@@ -67,8 +67,11 @@ class Broker(Server, Protocol):
     def resume(self) -> None:
         """Let it go on."""
 
-    def ctl(self, *arguments: str, stdin: str | None = None) -> str:
+    def ctl(self, *arguments: str) -> str:
         """Run rabbitmqctl and give its output."""
+
+    def import_definitions(self, definitions: str) -> None:
+        """Make the users and rights of a definitions file."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Given:
             "This server was given by DATABASE_URL or AMQP_URL: it is not ours to stop, freeze or administer."
         )
 
-    start = kill = stop = restart = pause = resume = ctl = _not_ours
+    start = kill = stop = restart = pause = resume = ctl = import_definitions = _not_ours
 
 
 @dataclass(frozen=True)
@@ -218,10 +221,19 @@ def _sources() -> tuple[Source, Source]:
     return database, broker
 
 
+def _docker_has(image: str) -> bool:
+    """Whether Docker runs this server; REQUIRE_DOCKER, for `make test-docker`, lets nothing else take its place."""
+    if engine_answers() and has_image(image):
+        return True
+    if os.environ.get("REQUIRE_DOCKER"):
+        raise LocalError(f"REQUIRE_DOCKER is set, and no Docker engine has the image {image}.")
+    return False
+
+
 def _postgres_source() -> Source | None:
     if given := _given("DATABASE_URL"):
         return Source("given", lambda *_: given)
-    if engine_answers() and has_image(containers.POSTGRES_IMAGE):
+    if _docker_has(containers.POSTGRES_IMAGE):
         return Source("Docker", lambda run_dir, fast: ContainerPostgres.create(run_dir, unsafe_fast=fast))
     if binaries := postgres.find_binaries():
         return Source(str(binaries), lambda run_dir, fast: PrivatePostgres.create(run_dir, binaries, unsafe_fast=fast))
@@ -231,7 +243,7 @@ def _postgres_source() -> Source | None:
 def _broker_source() -> Source | None:
     if given := _given("AMQP_URL"):
         return Source("given", lambda *_: given)
-    if engine_answers() and has_image(containers.RABBITMQ_IMAGE):
+    if _docker_has(containers.RABBITMQ_IMAGE):
         return Source("Docker", lambda run_dir, _: ContainerRabbit.create(run_dir))
     if binaries := rabbitmq.find_binaries():
         return Source(str(binaries.server.parent), lambda run_dir, _: PrivateRabbit.create(run_dir, binaries))

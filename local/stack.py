@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import httpx
 
-from local import infrastructure
-from local.accounts import SPONSOR_ID, Account, make_accounts, sign_in_data, write_seed
+from local import infrastructure, records
+from local.accounts import SPONSOR_ID, Account, make_accounts, seed_of, sign_in_data
 from local.client import Client
 from local.environment import STORING, Surroundings
 from local.errors import LocalError
@@ -49,7 +49,7 @@ def up(run_dir: Path) -> dict[str, Any]:
         start_roles(run_dir, variables, list(surroundings.ready_urls))
         _wait(run_dir, lambda: _not_ready(surroundings), note)
     with step("Giving sponsor 6 codes of every tier, through the gateway"):
-        _stock_codes(surroundings.gateway_url, accounts["admin"])
+        stock_codes(surroundings.gateway_url, accounts["admin"])
     stack = _description(surroundings, accounts)
     describe(run_dir, stack)
     return stack
@@ -77,7 +77,7 @@ def _prepare(surroundings: Surroundings, variables: Mapping[str, str], accounts:
         _run_all(surroundings.run_dir, migrations, {**variables, **owner})
     with step("Adding the demo accounts"):
         seed = surroundings.run_dir / "secrets" / "seed.json"
-        write_seed(seed, accounts)
+        records.write_private(seed, seed_of(accounts))
         _run_all(surroundings.run_dir, {"auth-seed": ["services.auth", "seed", str(seed)]}, variables)
 
 
@@ -86,8 +86,7 @@ def _make_broker_users(surroundings: Surroundings) -> None:
     if surroundings.servers.is_broker_given:
         return
     users = {name: permissions.User.of(surroundings.amqp_url(name)) for name in permissions.rights()}
-    definitions = json.dumps(permissions.definitions(users))
-    surroundings.servers.broker.ctl("import_definitions", stdin=definitions)
+    surroundings.servers.broker.import_definitions(json.dumps(permissions.definitions(users)))
 
 
 def _run_all(run_dir: Path, commands: Mapping[str, list[str]], variables: Mapping[str, str]) -> None:
@@ -145,7 +144,8 @@ def _answers(url: str, *, verify: Any = True, status: str | None = None) -> bool
     return answer.is_success and (status is None or answer.json()["status"] == status)
 
 
-def _stock_codes(gateway_url: str, admin: Account) -> None:
+def stock_codes(gateway_url: str, admin: Account) -> None:
+    """Give sponsor 6 what the tour spends, as an admin does."""
     with Client(gateway_url) as client:
         client.sign_in(admin.email, admin.password)
         for tier, count in STOCK.items():

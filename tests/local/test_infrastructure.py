@@ -33,6 +33,7 @@ def only_this_machine() -> Iterator[None]:
         patch.setattr(infrastructure, "engine_answers", lambda: False)
         patch.delenv("DATABASE_URL", raising=False)
         patch.delenv("AMQP_URL", raising=False)
+        patch.delenv("REQUIRE_DOCKER", raising=False)
         yield
 
 
@@ -200,6 +201,12 @@ def test_an_engine_that_does_not_answer_is_passed_over_with_a_word(
         capsys.readouterr().out
         == "No Docker engine answers (Cannot connect to the Docker daemon); going on without it.\n"
     )
+
+
+def test_a_run_that_requires_docker_takes_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUIRE_DOCKER", "1")
+    with pytest.raises(LocalError, match="no Docker engine has the image postgres:17"):
+        infrastructure.start(tmp_path)
 
 
 def test_a_process_id_given_to_another_process_is_not_taken_for_the_old_one() -> None:
