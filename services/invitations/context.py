@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -36,6 +37,7 @@ class Context:
     sender: Sender
     throttle: Throttle
     providers: Mapping[str, Provider]
+    reading: asyncio.Semaphore
 
     def terms(self) -> Terms:
         """Say how invitations are made now."""
@@ -45,6 +47,7 @@ class Context:
             expiry=timedelta(days=self.settings.expiry_days),
             claimed_by=self.sender.name,
             lease=timedelta(seconds=self.settings.lease_seconds),
+            is_commercial=self.settings.verimor_commercial,
         )
 
 
@@ -58,9 +61,8 @@ async def open_context(settings: InvitationsSettings) -> AsyncIterator[Context]:
         migrations=Path(__file__).parent / "migrations",
     )
     sealer = settings.make_sealer()
-    verimor, twilio = verimor_of(settings), _twilio(settings)
-    log: Provider = MessageLog()
-    providers: list[Provider] = [provider for provider in (verimor, twilio, log) if provider is not None]
+    verimor, twilios = verimor_of(settings), _twilios(settings)
+    providers: list[Provider] = [*([verimor] if verimor else []), *twilios, MessageLog()]
     by_name = {provider.name: provider for provider in providers}
     sender = Sender(
         database,
@@ -77,10 +79,11 @@ async def open_context(settings: InvitationsSettings) -> AsyncIterator[Context]:
                 settings,
                 sealer,
                 verimor,
-                twilio,
+                twilios[0] if twilios else None,
                 sender,
                 Throttle(settings.accept_attempts_per_minute),
                 by_name,
+                asyncio.Semaphore(settings.files_at_once),
             )
     finally:
         for provider in providers:
@@ -98,17 +101,27 @@ def verimor_of(settings: InvitationsSettings) -> Verimor | None:
         password=settings.verimor_password.get_secret_value(),
         sender=settings.verimor_sender,
         commercial=settings.verimor_commercial,
+        answer_seconds=settings.provider_seconds,
     )
 
 
-def _twilio(settings: InvitationsSettings) -> Twilio | None:
+def _twilios(settings: InvitationsSettings) -> list[Twilio]:
+    """Make a client for each channel that goes out by Twilio; each can read the callbacks of both."""
     if settings.twilio_url is None:
-        return None
-    return Twilio(
-        url=settings.twilio_url,
-        account_sid=settings.twilio_account_sid,
-        auth_token=settings.twilio_auth_token.get_secret_value(),
-        sender=settings.twilio_from,
-        callback_url=f"{settings.callback_base_url.rstrip('/')}/callbacks/twilio",
-        content_sid=settings.twilio_content_sid,
-    )
+        return []
+    url = settings.twilio_url
+
+    def client(sender: str, content_sid: str | None) -> Twilio:
+        return Twilio(
+            url=url,
+            account_sid=settings.twilio_account_sid,
+            auth_token=settings.twilio_auth_token.get_secret_value(),
+            sender=sender,
+            callback_url=f"{settings.callback_base_url.rstrip('/')}/callbacks/twilio",
+            content_sid=content_sid,
+            answer_seconds=settings.provider_seconds,
+        )
+
+    on_whatsapp = [client(settings.twilio_from, settings.twilio_content_sid)] if settings.twilio_content_sid else []
+    by_sms = [client(settings.twilio_sms_from, None)] if settings.twilio_sms_from else []
+    return on_whatsapp + by_sms

@@ -11,8 +11,8 @@ from pydantic import Field, SecretStr, model_validator
 from shared.sealing import Sealer, parse_keys
 from shared.settings import StoreSettings
 
-# Connect plus read time-out of the providers' clients: a shorter lease would doubt sends that still run.
-_LONGEST_SEND_SECONDS: Final = 40.0
+# Until a request is written, at most: waiting for a connection, opening it, writing (the clients' time-outs).
+_LONGEST_WRITE_SECONDS: Final = 15.0
 
 
 class InvitationsSettings(StoreSettings):
@@ -24,6 +24,8 @@ class InvitationsSettings(StoreSettings):
     # The address in the farmers' messages: the gateway as farmers reach it.
     link_base_url: str = "http://127.0.0.1:8000"
     callback_base_url: str = "http://127.0.0.1:8000"
+    # A file that is read takes a process of up to 512 MB; others wait their turn.
+    files_at_once: int = 2
     upload_folder: Path = Field(default_factory=lambda: Path(gettempdir()))
 
     sms_provider: Literal["verimor", "twilio", "log"] | None = None
@@ -36,12 +38,16 @@ class InvitationsSettings(StoreSettings):
     twilio_url: str | None = None
     twilio_account_sid: str = ""
     twilio_auth_token: SecretStr = SecretStr("")
+    # Who sends on WhatsApp and who by SMS, each a number or a Messaging Service SID, and the template for WhatsApp.
     twilio_from: str = ""
+    twilio_sms_from: str = ""
     twilio_content_sid: str | None = None
 
     # The token bucket of each provider account, shared by all senders.
     messages_per_second: float = 100.0
     messages_burst: float = 200.0
+    # So long a provider may take to answer; Twilio itself takes up to 26 s (its notes on error 20500).
+    provider_seconds: float = 30.0
     # A process has so many requests to providers under way at the same time.
     requests_at_once: int = 64
     # After so long a claim is taken back, and a send that gave no sign is doubted and looked up.
@@ -61,7 +67,8 @@ class InvitationsSettings(StoreSettings):
     def provider_of(self, channel: str) -> str:
         """Name the provider of a channel: the one that is set, else the one that has an address, else the log."""
         if channel == "SMS":
-            return self.sms_provider or ("verimor" if self.verimor_url else "log")
+            chosen = self.sms_provider or ("verimor" if self.verimor_url else "log")
+            return "twilio-sms" if chosen == "twilio" else chosen
         return self.whatsapp_provider or ("twilio" if self.twilio_url else "log")
 
     @model_validator(mode="after")
@@ -70,11 +77,16 @@ class InvitationsSettings(StoreSettings):
         chosen = {self.provider_of("SMS"), self.provider_of("WhatsApp")}
         if "verimor" in chosen and not self.verimor_url:
             raise ValueError("INVITATIONS_VERIMOR_URL is needed to send by Verimor")
-        if "twilio" in chosen and not self.twilio_url:
+        if chosen & {"twilio", "twilio-sms"} and not self.twilio_url:
             raise ValueError("INVITATIONS_TWILIO_URL is needed to send by Twilio")
-        if self.environment == "production":
-            if "log" in chosen:
-                raise ValueError("in production each channel needs a real provider: the log sends nothing")
-            if self.lease_seconds < _LONGEST_SEND_SECONDS:
-                raise ValueError(f"a lease must be longer than a send may take ({_LONGEST_SEND_SECONDS:.0f} s)")
+        if "twilio" in chosen and not self.twilio_content_sid:
+            raise ValueError("INVITATIONS_TWILIO_CONTENT_SID is needed: WhatsApp takes approved templates only")
+        if "twilio-sms" in chosen and not self.twilio_sms_from:
+            raise ValueError("INVITATIONS_TWILIO_SMS_FROM is needed to send SMS by Twilio")
+        if self.environment == "production" and "log" in chosen:
+            raise ValueError("in production each channel needs a real provider: the log sends nothing")
+        # A shorter lease would doubt sends that still run, and what the provider does not know yet would go out twice.
+        longest = self.provider_seconds + _LONGEST_WRITE_SECONDS
+        if self.lease_seconds < longest:
+            raise ValueError(f"INVITATIONS_LEASE_SECONDS must be at least {longest:.0f}: so long a send may take")
         return self

@@ -30,8 +30,7 @@ from services.invitations.domain.messages import (
 )
 from shared.errors import Invalid
 
-# A connection is made in milliseconds or not at all; an answer may take as long as the provider's own queue does.
-TIMEOUT = httpx.Timeout(30.0, connect=5.0, pool=5.0)
+LOOK_UP_SECONDS = 10.0
 VALID_FOR = "04:00"  # A message that is later than this must die: it could arrive after we have sent another.
 CERTAINLY_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 # The same text to the same number within a day. Our texts carry a token, so only this very message can be meant.
@@ -81,12 +80,23 @@ class Verimor:
     # So many that requests are no limit, so few that a request which is lost leaves little to look up.
     most_at_once = 100
 
-    def __init__(self, *, url: str, username: str, password: str, sender: str, commercial: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        url: str,
+        username: str,
+        password: str,
+        sender: str,
+        commercial: bool = True,
+        answer_seconds: float = 30.0,
+    ) -> None:
         self._account = {"username": username, "password": password}
         self._sender = sender
         self._commercial = commercial
         # trust_env off: a proxy variable of the machine must not see the farmers' numbers.
-        self._client = httpx.AsyncClient(base_url=url, timeout=TIMEOUT, trust_env=False)
+        self._client = httpx.AsyncClient(
+            base_url=url, timeout=httpx.Timeout(answer_seconds, connect=5.0, pool=5.0, write=5.0), trust_env=False
+        )
 
     async def send(self, message: OutgoingMessage) -> Outcome:
         """Send one SMS, once."""
@@ -138,7 +148,9 @@ class Verimor:
 
     async def _ask(self, order_id: UUID) -> list[StatusReport] | NotFound | LookUpFailed:
         try:
-            response = await self._client.get("/v2/status", params=self._account | {"custom_id": str(order_id)})
+            response = await self._client.get(
+                "/v2/status", params=self._account | {"custom_id": str(order_id)}, timeout=LOOK_UP_SECONDS
+            )
         except httpx.RequestError as error:
             return LookUpFailed(type(error).__name__)
         if response.status_code == httpx.codes.NOT_FOUND:

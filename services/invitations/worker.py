@@ -37,6 +37,8 @@ def _schedules(context: Context) -> list[Schedule]:
 
     async def sweep() -> None:
         await sweeping.sweep_deliveries(database)
+
+    async def look_up() -> None:
         await sweeping.look_up_unknown(database, context.providers, context.sealer)
 
     async def finish() -> None:
@@ -44,8 +46,7 @@ def _schedules(context: Context) -> list[Schedule]:
             await sweeping.finish_jobs(conn)
 
     async def expire() -> None:
-        async with database.transaction() as conn:
-            await sweeping.expire_invitations(conn)
+        await sweeping.expire_invitations(database)
 
     async def forget() -> None:
         async with database.transaction() as conn:
@@ -59,6 +60,7 @@ def _schedules(context: Context) -> list[Schedule]:
     return [
         Schedule("send messages", settings.poll_seconds, context.sender.run),
         Schedule("sweep deliveries", settings.sweep_seconds, sweep),
+        Schedule("look up unknown outcomes", settings.sweep_seconds, look_up),
         Schedule("finish jobs", _FINISH_SECONDS, finish),
         Schedule("expire invitations", _EXPIRE_SECONDS, expire),
         Schedule("report abandoned calls", _ABANDONED_SECONDS, report),

@@ -63,10 +63,17 @@ class RoleProcess:
 
 @contextmanager
 def running_role(
-    role: str, settings: InvitationsSettings, amqp_url: str, log: Path, *, jwks_url: str = "", **changes: Any
+    role: str,
+    settings: InvitationsSettings,
+    amqp_url: str,
+    log: Path,
+    *,
+    jwks_url: str = "",
+    port: int = 0,
+    **changes: Any,
 ) -> Iterator[RoleProcess]:
     """Start `api` or `worker` with these settings; it is killed at the end if it still runs."""
-    port = free_port()
+    port = port or free_port()
     chosen = settings.model_dump() | {"port": port, "worker_port": port, "amqp_url": amqp_url} | changes
     environment = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", "JWKS_URL": jwks_url}
     for name, value in chosen.items():

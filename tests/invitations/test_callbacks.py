@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 from typing import Any
@@ -35,12 +36,17 @@ async def push_verimor(stage: Stage, body: Any, key: str | None = None) -> httpx
     return await stage.http.post("/callbacks/verimor", params=params, content=orjson.dumps(body))
 
 
+def signature_of(query: str, form: dict[str, str], secret: str = "sandbox") -> str:
+    """Sign a callback as Twilio documents it."""
+    signed = f"{TWILIO_URL}?{query}" + "".join(name + form[name] for name in sorted(form))
+    return base64.b64encode(hmac.digest(secret.encode(), signed.encode(), "sha1")).decode()
+
+
 async def push_twilio(
     stage: Stage, delivery_id: str, form: dict[str, str], *, secret: str = "sandbox"
 ) -> httpx.Response:
     query = f"d={delivery_id}"
-    signed = f"{TWILIO_URL}?{query}" + "".join(name + form[name] for name in sorted(form))
-    signature = base64.b64encode(hmac.digest(secret.encode(), signed.encode(), "sha1")).decode()
+    signature = signature_of(query, form, secret)
     headers = {"x-twilio-signature": signature, "content-type": "application/x-www-form-urlencoded"}
     return await stage.http.post(f"/callbacks/twilio?{query}", content=urlencode(form), headers=headers)
 
@@ -113,6 +119,51 @@ async def test_forged_reports_are_refused(stage: Stage, provider: SandboxProvide
     forged = await push_twilio(stage, delivery_id, form, secret="guess")
     assert (forged.status_code, forged.json()["code"]) == (403, "CALLBACK_SIGNATURE_INVALID")
     assert await state(stage, invitation_id) == "accepted"
+
+
+async def test_a_replayed_report_tells_nothing_new_and_moves_no_other_message(
+    stage: Stage, provider: SandboxProvider
+) -> None:
+    """Providers repeat reports themselves, so a copy is taken; it says nothing new, and only of its own message."""
+    provider.turn(reports=False)
+    await stage.stock("M", 2)
+    await stage.invite(recipients(2), channel="WhatsApp")
+    rows = await stage.query("SELECT id, invitation_id, provider_id FROM deliveries ORDER BY invitation_id")
+    first, other = rows
+    form = {"MessageSid": str(first["provider_id"]), "MessageStatus": "delivered", "AccountSid": "AC"}
+    query = f"d={first['id']}"
+    signature = signature_of(query, form)
+
+    async def post(query: str, form: dict[str, str]) -> int:
+        headers = {"x-twilio-signature": signature, "content-type": "application/x-www-form-urlencoded"}
+        answer = await stage.http.post(f"/callbacks/twilio?{query}", content=urlencode(form), headers=headers)
+        return answer.status_code
+
+    assert await post(query, form) == 204
+    assert await post(query, form | {"MessageStatus": "read"}) == 403, "another status under an old signature"
+    assert await post(f"d={other['id']}", form) == 403, "another message under an old signature"
+    assert await post(f"{query}&x=1", form) == 403
+    before = len(await stage.query("SELECT 1 FROM outbox"))
+    read = {"MessageSid": str(first["provider_id"]), "MessageStatus": "read", "AccountSid": "AC"}
+    assert (await push_twilio(stage, str(first["id"]), read)).status_code == 204
+    assert await post(query, form) == 204, "the copy comes after a later report"
+    assert await state(stage, first["invitation_id"]) == "read"
+    assert await state(stage, other["invitation_id"]) == "accepted"
+    assert len(await stage.query("SELECT 1 FROM outbox")) == before
+
+
+async def test_reports_of_the_same_messages_in_any_order_do_not_lock_each_other_out(
+    stage: Stage, provider: SandboxProvider
+) -> None:
+    provider.turn(reports=False)
+    await stage.stock("M", 40)
+    await stage.invite(recipients(40))
+    ids = [str(row["id"]) for row in await stage.query("SELECT id FROM deliveries")]
+    reports = [report for delivery_id in ids for report in verimor_report(delivery_id, "DELIVERED")]
+    answers = await asyncio.gather(*(push_verimor(stage, reports[:: 1 if number % 2 else -1]) for number in range(6)))
+    assert {answer.status_code for answer in answers} == {204}
+    rows = await stage.query("SELECT DISTINCT state FROM deliveries")
+    assert [row["state"] for row in rows] == ["delivered"]
 
 
 async def test_an_unreadable_report_is_refused(stage: Stage) -> None:

@@ -13,8 +13,8 @@ from services.invitations.domain.quiet import ISTANBUL
 from services.invitations.settings import InvitationsSettings
 from services.invitations.store import deliveries
 from tests.invitations.conftest import SandboxProvider, sending
+from tests.invitations.lists import farmers, finished, xlsx
 from tests.invitations.stage import LIST, Stage, opened, recipients
-from tests.invitations.test_uploads import farmers, finished, xlsx
 from tests.support.eventually import eventually
 from tests.support.tokens import Issuer
 
@@ -141,6 +141,22 @@ async def test_a_provider_that_never_heard_of_a_message_twice_leaves_it_to_a_per
     assert provider.messages() == []
 
 
+async def test_a_provider_that_is_not_in_use_any_more_leaves_its_messages_to_a_person(stage: Stage) -> None:
+    job_id = await queued(stage, 2)
+    async with stage.context.database.transaction() as conn:
+        await conn.execute("UPDATE deliveries SET state = 'unknown', provider = 'gone', due_at = now()")
+        await conn.execute("UPDATE job_rows SET outcome = 'unknown'")
+
+    async def reviewed() -> bool:
+        async with stage.context.database.transaction() as conn:
+            await conn.execute("UPDATE deliveries SET due_at = now() WHERE state = 'unknown'")
+        return await states(stage) == {"needs_review"}
+
+    async with sending(stage.context):
+        await eventually(reviewed)
+        await finished(stage, job_id, needs_review=2)
+
+
 async def test_too_many_requests_only_delay(stage: Stage, provider: SandboxProvider) -> None:
     provider.turn(too_many_rate=1.0, retry_after_seconds=1)
     job_id = await queued(stage, 5)
@@ -235,8 +251,6 @@ async def test_nothing_goes_out_in_a_sponsors_quiet_hours(stage: Stage, provider
         assert (
             await stage.http.put("/api/Sponsorship/quiet-hours", json=none, headers=stage.sponsor())
         ).status_code == 200
-        async with stage.context.database.transaction() as conn:
-            await conn.execute("UPDATE deliveries SET due_at = now()")
         await finished(stage, job_id, sent=2)
     shown = await stage.http.get("/api/Sponsorship/quiet-hours", headers=stage.sponsor())
     assert shown.json()["data"] == {"from": None, "to": None}
@@ -283,7 +297,7 @@ async def test_expired_invitations_are_not_announced(stage: Stage, provider: San
     job_id = await queued(stage, 2)
     async with stage.context.database.transaction() as conn:
         await conn.execute("UPDATE invitations SET expires_at = now() - $1::interval", timedelta(seconds=1))
-        await sweeping.expire_invitations(conn)
+    await sweeping.expire_invitations(stage.context.database)
     async with sending(stage.context):
         await finished(stage, job_id, cancelled=2)
     assert provider.messages() == []

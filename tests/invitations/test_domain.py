@@ -160,6 +160,19 @@ def test_a_template_without_the_link_gets_it_appended() -> None:
     assert text == "Merhaba Ahmet! https://x/ref/1\nRet: https://x/ref/1/opt-out"
 
 
+def test_values_fit_into_one_line_of_an_approved_template() -> None:
+    variables = wording.variables_of(
+        farmer_name=" Ahmet\n\tYılmaz ", sponsor_name="Deniz    Örnek", code_count=1, deep_link="https://x/ref/ab12"
+    )
+    assert variables == {
+        "farmerName": "Ahmet Yılmaz",
+        "sponsorName": "Deniz Örnek",
+        "codeCount": "1",
+        "deepLink": "https://x/ref/ab12",
+        "token": "ab12",
+    }
+
+
 def test_a_name_that_looks_like_a_placeholder_stays_a_name() -> None:
     variables = wording.variables_of(farmer_name="{deepLink}", sponsor_name="S", code_count=1, deep_link="https://x")
     assert wording.render("{farmerName}: {deepLink}", variables, "r").startswith("{deepLink}: https://x")
@@ -295,11 +308,18 @@ def test_a_faulty_row_is_refused_by_its_column(row: dict[str, str], refusal: Ref
         ({RowOutcome.SENT: 9, RowOutcome.FAILED: 1}, False, "CompletedWithErrors"),
         ({RowOutcome.SENT: 9, RowOutcome.NEEDS_REVIEW: 1}, False, "CompletedWithErrors"),
         ({RowOutcome.SENT: 9, RowOutcome.CANCELLED: 1}, True, "Cancelled"),
+        ({RowOutcome.CANCELLED: 10}, True, "Cancelled"),
         ({RowOutcome.FAILED: 10}, False, "Failed"),
     ],
 )
 def test_a_job_is_what_its_rows_are(counts: dict[RowOutcome, int], cancelled: bool, status: str) -> None:
-    assert Progress(counts, NOW, None, cancelled).status == status
+    settled = Progress(counts, NOW, None, cancelled)
+    if settled.settled < settled.total:
+        assert settled.status == status
+        return
+    assert (settled.status, settled.percent) == ("Processing", 99), "its end is not written down yet"
+    ended = Progress(counts, NOW, NOW, cancelled)
+    assert (ended.status, ended.percent) == (status, 100)
 
 
 def test_an_estimate_follows_from_the_rate_so_far() -> None:

@@ -6,9 +6,12 @@ import asyncio
 from typing import Any
 
 from services.invitations.commands import sweeping
+from services.invitations.settings import InvitationsSettings
 from tests.invitations.conftest import SandboxProvider, sending
-from tests.invitations.stage import INVITE, LIST, Stage, phone, recipients
+from tests.invitations.lists import farmers, xlsx
+from tests.invitations.stage import INVITE, LIST, Stage, opened, phone, recipients
 from tests.support.eventually import eventually
+from tests.support.tokens import Issuer
 
 PAGE = {"accept": "text/html"}
 
@@ -45,6 +48,33 @@ async def test_a_sponsor_invites_one_farmer(stage: Stage, provider: SandboxProvi
     assert await stage.audit("invitations.bulk.started_on_behalf") == []
     again = await stage.http.post(INVITE, json=body | {"codeCount": 1}, headers=stage.sponsor())
     assert again.json()["data"]["results"][0]["deliveryStatus"] == "Failed - Duplicate"
+
+
+async def test_a_wrong_single_invitation_is_named_by_its_field(stage: Stage, provider: SandboxProvider) -> None:
+    await stage.stock("M", 5)
+    good = {"phone": phone(1), "farmerName": "Ahmet", "codeCount": 1}
+    cases: list[Any] = [
+        ({"phone": "0212 123 45 67"}, "phone"),
+        ({"phone": "05421396386 / 05331396386"}, "phone"),
+        ({"phone": None}, "phone"),
+        ({"farmerName": None}, "farmerName"),
+        ({"farmerName": " "}, "farmerName"),
+        ({"farmerName": "Ah\0met"}, "farmerName"),
+        ({"codeCount": 0}, "codeCount"),
+        ({"codeCount": True}, "codeCount"),
+        ({"sponsorId": 7}, "sponsorId"),
+    ]
+    for change, field in cases:
+        answer = await stage.http.post(INVITE, json=good | change, headers=stage.sponsor())
+        assert answer.status_code == 422, answer.text
+        assert [error["field"] for error in answer.json()["errors"]] == [field]
+    refused = await stage.http.post(f"{INVITE}?onBehalfOfSponsorId=7", json=good, headers=stage.sponsor())
+    assert (refused.status_code, refused.json()["code"]) == (400, "ON_BEHALF_OF_NOT_SUPPORTED")
+    refused = await stage.http.post(INVITE, json=good, headers=stage.admin())
+    assert (refused.status_code, refused.json()["code"]) == (403, "SPONSOR_REQUIRED")
+    short = await stage.http.post(INVITE, json=good | {"codeCount": 9}, headers=stage.sponsor())
+    assert (short.status_code, short.json()["message"]) == (400, "Yetersiz kod. Mevcut: 5, İstenen: 9")
+    assert provider.messages() == []
 
 
 async def test_a_sponsor_sees_its_own_invitations_page_by_page(stage: Stage) -> None:
@@ -154,9 +184,8 @@ async def test_an_invitation_ends_when_its_time_is_over(stage: Stage) -> None:
         await conn.execute("UPDATE invitations SET expires_at = now()")
     early = await stage.http.post(f"/ref/{result['invitationToken']}/accept")
     assert (early.status_code, early.json()["code"]) == (410, "INVITATION_EXPIRED")
-    async with stage.context.database.transaction() as conn:
-        assert await sweeping.expire_invitations(conn) == 1
-        assert await sweeping.expire_invitations(conn) == 0
+    for _ in range(2):
+        await sweeping.expire_invitations(stage.context.database)
     assert (await stage.left("M"))["available"] == 2
     assert (await show(stage, result["invitationId"]))["status"] == "Expired"
 
@@ -202,6 +231,65 @@ async def test_a_browser_gets_a_page_that_works_without_scripts(stage: Stage) ->
     assert accepted.text.count("<code>M-") == 2
     again = await stage.http.post(f"{url}/accept", headers=PAGE)
     assert (again.status_code, "daha önce kabul edilmiş" in again.text) == (409, True)
+
+
+async def test_looking_at_a_link_changes_nothing(stage: Stage) -> None:
+    """Phones, chat programs and scanners of mail open links by themselves."""
+    (result,) = await invited(stage)
+    url = f"/ref/{result['invitationToken']}"
+    for path in (url, f"{url}/accept", f"{url}/opt-out"):
+        for method in ("GET", "HEAD", "OPTIONS"):
+            answer = await stage.http.request(method, path, headers=PAGE)
+            assert answer.status_code in {200, 405}, (method, path)
+    assert (await show(stage, result["invitationId"]))["status"] == "Pending"
+    assert await stage.left("M") == {"tier": "M", "available": 0, "reserved": 2, "spent": 0, "expired": 0}
+    assert await stage.query("SELECT 1 FROM opt_outs") == []
+    offer = await stage.http.get(url)
+    assert (offer.headers["cache-control"], offer.headers["referrer-policy"]) == ("no-store", "no-referrer")
+
+
+async def test_the_last_day_is_told_by_the_clock_of_istanbul(stage: Stage) -> None:
+    (result,) = await invited(stage)
+    async with stage.context.database.transaction() as conn:
+        await conn.execute("UPDATE invitations SET expires_at = '2099-12-30T22:30:00Z'")
+    page = await stage.http.get(f"/ref/{result['invitationToken']}", headers=PAGE)
+    assert "Son gün: 31.12.2099 01:30" in page.text
+
+
+async def test_an_admin_without_a_grant_may_look_but_not_act(stage: Stage) -> None:
+    (result,) = await invited(stage)
+    url = f"{LIST}/{result['invitationId']}"
+    other_admin = stage.admin(on_behalf_of=[7])
+    assert (await stage.http.get(url, headers=other_admin)).status_code == 200
+    for action in ("resend", "cancel"):
+        answer = await stage.http.post(f"{url}/{action}", headers=other_admin)
+        assert (answer.status_code, answer.json()["code"]) == (403, "OBO_NOT_PERMITTED")
+    assert (await show(stage, result["invitationId"]))["status"] == "Pending"
+    assert (await stage.http.post(f"{url}/cancel", headers=stage.admin())).status_code == 200
+    (record,) = await stage.audit("invitations.invitation.cancelled")
+    assert (record["actor"]["id"], record["on_behalf_of"]) == (166, 6)
+
+
+async def test_the_ground_for_writing_is_kept_with_the_invitation(
+    settings: InvitationsSettings, issuer: Issuer
+) -> None:
+    notices = settings.model_copy(update={"verimor_commercial": False})
+    async with opened(notices, issuer) as stage:
+        await stage.register(6, "Sponsor")
+        await stage.stock("M", 3)
+        ground = "Kooperatif üyelik formu 2026/17"
+        await stage.invite(recipients(1, first=1), consentEvidence=ground)
+        single = {"phone": phone(2), "farmerName": "Ayşe", "codeCount": 1, "consentEvidence": ground}
+        await stage.http.post(INVITE, json=single, headers=stage.sponsor())
+        job_id = (await stage.upload(xlsx(farmers(1, first=3)), fields={"consentEvidence": ground})).json()["data"][
+            "jobId"
+        ]
+        await stage.place_all(job_id)
+        ids = [row["id"] for row in await stage.query("SELECT id FROM invitations ORDER BY id")]
+        for invitation_id in ids:
+            shown = await show(stage, invitation_id)
+            assert (shown["consentEvidence"], shown["isCommercial"]) == (ground, False)
+    assert len(ids) == 3
 
 
 async def test_names_cannot_inject_markup(stage: Stage) -> None:

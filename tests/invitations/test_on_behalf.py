@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
+
+import pytest
 
 from services.invitations.settings import InvitationsSettings
 from tests.invitations.conftest import SandboxProvider, sending
-from tests.invitations.stage import OBO, Stage, opened, phone, recipients
+from tests.invitations.stage import OBO, OBO_EXCEL, Stage, opened, phone, recipients
 from tests.support.eventually import eventually
 from tests.support.tokens import Issuer
 
@@ -115,6 +116,22 @@ async def test_whatsapp_goes_out_by_the_approved_template(stage: Stage, provider
     assert answer.json()["message"] == "📱 1 davet başarıyla gönderildi via WhatsApp"
     (message,) = provider.messages()
     assert message["provider"] == "twilio"
+    assert "warnings" not in answer.json()
+
+
+async def test_who_writes_a_message_for_whatsapp_is_told_that_another_goes_out(
+    stage: Stage, provider: SandboxProvider
+) -> None:
+    await stage.stock("M", 2)
+    answer = await stage.invite(recipients(1), channel="WhatsApp", customMessage="Merhaba {farmerName}!", key="call-1")
+    assert answer.json()["message"] == "📱 1 davet başarıyla gönderildi via WhatsApp"
+    (warning,) = answer.json()["warnings"]
+    assert "customMessage kullanılmadı" in warning
+    again = await stage.invite(recipients(1), channel="WhatsApp", customMessage="Merhaba {farmerName}!", key="call-1")
+    assert again.json() == answer.json()
+    assert "Merhaba" not in provider.messages()[0]["text"]
+    by_sms = await stage.invite(recipients(1, first=1), customMessage="Merhaba {farmerName}!")
+    assert "warnings" not in by_sms.json()
 
 
 async def test_nobody_gets_in_without_a_token(stage: Stage) -> None:
@@ -168,9 +185,13 @@ async def test_a_malformed_recipient_is_named_by_its_field(stage: Stage) -> None
         ({"codeCount": 101}, "recipients.0.codeCount"),
         ({"codeCount": "5"}, "recipients.0.codeCount"),
         ({"codeCount": 1.5}, "recipients.0.codeCount"),
+        ({"codeCount": 5.0}, "recipients.0.codeCount"),
+        ({"codeCount": True}, "recipients.0.codeCount"),
         ({"codeCount": None}, "recipients.0.codeCount"),
         ({"phone": None}, "recipients.0.phone"),
         ({"phone": 5421396386}, "recipients.0.phone"),
+        ({"phone": "05421396386\0"}, "recipients.0.phone"),
+        ({"notes": "Bölge\0"}, "recipients.0.notes"),
         ({"email": "ahmet"}, "recipients.0.email"),
         ({"farmerName": "x" * 201}, "recipients.0.farmerName"),
         ({"tier": "M"}, "recipients.0.tier"),
@@ -189,6 +210,7 @@ async def test_a_malformed_call_is_named_by_its_field(stage: Stage) -> None:
         ({"customMessage": "Merhaba {isim}"}, "customMessage"),
         ({"recipients": recipients(1_001)}, "recipients"),
         ({"onBehalfOf": 6}, "onBehalfOf"),
+        ({"customMessage": "a\0b"}, "customMessage"),
     ]
     for change, field in cases:
         answer = await stage.http.post(
@@ -203,6 +225,40 @@ async def test_a_file_at_this_door_is_told_how_it_is_used(stage: Stage) -> None:
     assert answer.status_code == 415
     assert "application/json" in answer.json()["message"]
     assert "bulk/excel?onBehalfOfSponsorId=" in answer.json()["message"]
+
+
+async def test_a_sponsor_named_in_the_address_is_refused(stage: Stage, provider: SandboxProvider) -> None:
+    """The body says sponsor 6 and the address sponsor 7: who sends both means one of them."""
+    await stage.stock("M", 1)
+    call = {"sponsorId": 6, "recipients": recipients(1)}
+    answer = await stage.http.post(f"{OBO}?onBehalfOfSponsorId=7", json=call, headers=stage.admin())
+    assert (answer.status_code, answer.json()["code"]) == (400, "ON_BEHALF_OF_NOT_SUPPORTED")
+    assert provider.messages() == []
+
+
+async def test_json_at_the_admins_excel_door_is_told_how_it_is_used(stage: Stage) -> None:
+    answer = await stage.http.post(f"{OBO_EXCEL}?onBehalfOfSponsorId=6", json={}, headers=stage.admin())
+    assert answer.status_code == 415
+    assert f"POST {OBO} " in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0850 123 45 67", "0212 123 45 67", "0542abc4567", "05421396386, 05331396386", "", "+1 500 555 0006"],
+)
+async def test_what_is_no_mobile_number_fails_that_recipient_only(
+    stage: Stage, provider: SandboxProvider, text: str
+) -> None:
+    await stage.stock("M", 2)
+    wrong = recipients(1)[0] | {"phone": text}
+    data = (await stage.invite([wrong, *recipients(1, first=1)])).json()["data"]
+    assert [(result["phone"], result["deliveryStatus"]) for result in data["results"]] == [
+        (text, "Failed - Invalid Phone"),
+        (phone(1), "Sent"),
+    ]
+    assert data["results"][0]["errorMessage"]
+    assert (await stage.left("M"))["available"] == 1
+    assert len(provider.messages()) == 1
 
 
 async def test_each_recipient_has_a_result_in_the_order_of_the_call(stage: Stage, provider: SandboxProvider) -> None:
@@ -289,40 +345,6 @@ async def test_a_lost_answer_is_pending_and_settled_by_asking_the_provider(
 
         await eventually(sent)
     assert set(provider.phones().values()) == {1}
-
-
-async def test_the_same_key_gets_the_same_answer_and_sends_nothing_again(
-    stage: Stage, provider: SandboxProvider
-) -> None:
-    await stage.stock("M", 10)
-    first = await stage.invite(recipients(2), key="call-1")
-    again = await stage.invite(recipients(2), key="call-1")
-    assert (again.status_code, again.json()) == (200, first.json())
-    assert len(provider.messages()) == 2
-    other = await stage.invite(recipients(3), key="call-1")
-    assert (other.status_code, other.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
-
-
-async def test_a_key_whose_call_still_runs_is_a_conflict(stage: Stage, provider: SandboxProvider) -> None:
-    await stage.stock("M", 10)
-    provider.turn(latency_seconds=1.0)
-    running = asyncio.create_task(stage.invite(recipients(2), key="call-1"))
-
-    async def begun() -> bool:
-        return bool(await stage.query("SELECT 1 FROM deliveries WHERE state = 'sending'"))
-
-    await eventually(begun)
-    meanwhile = await stage.invite(recipients(2), key="call-1")
-    assert (meanwhile.status_code, meanwhile.json()["code"]) == (409, "IDEMPOTENCY_KEY_IN_PROGRESS")
-    assert (await running).status_code == 200
-
-
-async def test_a_key_must_be_sane(stage: Stage) -> None:
-    cases: list[Any] = ["", "x" * 256, "çift"]
-    for key in cases:
-        headers = {name.encode(): value.encode() for name, value in (stage.admin() | {"idempotency-key": key}).items()}
-        answer = await stage.http.post(OBO, json={"sponsorId": 6, "recipients": recipients(1)}, headers=headers)
-        assert (answer.status_code, answer.json()["code"]) == (422, "IDEMPOTENCY_KEY_INVALID")
 
 
 async def test_a_farmer_may_be_invited_for_several_tiers_of_stock(stage: Stage) -> None:

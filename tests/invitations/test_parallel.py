@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.invitations.conftest import SandboxProvider, sending
+from tests.invitations.lists import xlsx
 from tests.invitations.stage import Stage, phone
-from tests.invitations.test_uploads import xlsx
 from tests.support.eventually import eventually
 
 TIERS = ("S", "M", "L", "XL")

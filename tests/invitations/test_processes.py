@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from services.invitations.settings import InvitationsSettings
 from tests.invitations.conftest import SandboxProvider
+from tests.invitations.lists import farmers, finished, thousand_with_25_faults, xlsx
 from tests.invitations.processes import running_role, serving_keys
 from tests.invitations.stage import BULK, Stage
-from tests.invitations.test_uploads import farmers, finished, thousand_with_25_faults, xlsx
 from tests.support.eventually import eventually
 
 
@@ -37,28 +35,6 @@ async def test_a_list_goes_through_a_worker_process(
         assert await worker.stop() == 0
     assert len(provider.phones()) == 975
     assert set(provider.phones().values()) == {1}
-
-
-async def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(
-    stage: Stage, settings: InvitationsSettings, provider: SandboxProvider, broker: str, tmp_path: Path
-) -> None:
-    await stage.stock("M", 600)
-    provider.turn(latency_seconds=0.15)
-    hurried: dict[str, Any] = {"lease_seconds": 3.0, "sweep_seconds": 0.2}
-    log = tmp_path / "worker.log"
-    with running_role("worker", settings, broker, log, **hurried) as worker:
-        await worker.ready()
-        job_id = (await stage.upload(xlsx(farmers(600)))).json()["data"]["jobId"]
-        await eventually(lambda: len(provider.messages()) > 150, within=60)
-        worker.kill()
-    with running_role("worker", settings, broker, log, **hurried) as worker:
-        await finished(stage, job_id, sent=600)
-    phones = provider.phones()
-    assert len(phones) == 600
-    assert set(phones.values()) == {1}
-    assert (await stage.left("M"))["reserved"] == 600
-    lost = await stage.query("SELECT 1 FROM delivery_attempts WHERE outcome = 'lost'")
-    assert lost, "the worker was killed while nothing was in flight: the test proves nothing"
 
 
 @pytest.mark.slow
@@ -85,59 +61,6 @@ async def test_ten_thousand_rows_are_sent_in_seconds(
     print(f"upload {uploaded:.2f} s, all sent after {took:.2f} s, worker used {worked:.2f} s")  # noqa: T201
     assert len(provider.phones()) == 10_000
     assert set(provider.phones().values()) == {1}
-
-
-@pytest.mark.slow
-async def test_a_storm_of_faults_and_kills_neither_loses_nor_doubles_a_message(
-    stage: Stage, settings: InvitationsSettings, provider: SandboxProvider, broker: str, tmp_path: Path
-) -> None:
-    await stage.stock("M", 3_000)
-    hurried: dict[str, Any] = {"lease_seconds": 10.0, "sweep_seconds": 0.3}
-    log = tmp_path / "storm.log"
-    assert stage.context.verimor is not None
-    with running_role("api", settings, broker, log) as api:
-        await api.ready()
-        provider.turn(
-            latency_seconds=0.2,
-            too_many_rate=0.05,
-            server_error_rate=0.03,
-            drop_rate=0.03,
-            accept_then_error_rate=0.1,
-            accept_then_drop_rate=0.1,
-            report_delay_seconds=0.3,
-            report_duplicate_rate=0.2,
-            reports_out_of_order=True,
-            verimor_report_url=f"{api.url}/callbacks/verimor?key={stage.context.verimor.report_key}",
-            seed=7,
-        )
-        job_id = (await stage.upload(xlsx(farmers(3_000)))).json()["data"]["jobId"]
-        for _ in range(6):
-            with (
-                running_role("worker", settings, broker, log, **hurried) as one,
-                running_role("worker", settings, broker, log, **hurried) as other,
-            ):
-                await one.ready()
-                await asyncio.sleep(1.0)
-                one.kill()
-                await asyncio.sleep(0.3)
-                other.kill()
-        with running_role("worker", settings, broker, log, **hurried):
-
-            async def settled() -> bool:
-                # Look-ups wait a minute in earnest; here they are due at once.
-                async with stage.context.database.transaction() as conn:
-                    await conn.execute("UPDATE deliveries SET due_at = now() WHERE state = 'unknown'")
-                return bool((await stage.progress(job_id))["percent"] == 100)
-
-            await eventually(settled, within=120)
-    outcomes = await stage.outcomes(job_id)
-    assert set(outcomes) <= {"sent", "needs_review"}, outcomes
-    assert sum(outcomes.values()) == 3_000
-    phones = provider.phones()
-    assert set(phones.values()) == {1}, "a message was sent twice"
-    assert len(phones) >= outcomes["sent"], "a message is called sent that was not"
-    assert (await stage.left("M"))["reserved"] == 3_000
-    assert len(await stage.events("invitations.invitation.created.v1")) <= 3_000
 
 
 @pytest.mark.slow

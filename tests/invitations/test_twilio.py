@@ -48,7 +48,12 @@ async def twilio(provider: RunningProvider) -> AsyncIterator[Twilio]:
 
 
 def an_account(
-    url: str, *, whatsapp: bool = True, sender: str = "+15005550006", callback_url: str = CALLBACK
+    url: str,
+    *,
+    whatsapp: bool = True,
+    sender: str = "+15005550006",
+    callback_url: str = CALLBACK,
+    answer_seconds: float = 30.0,
 ) -> Twilio:
     return Twilio(
         url=url,
@@ -57,6 +62,7 @@ def an_account(
         sender=sender,
         callback_url=callback_url,
         content_sid="HX" + "0" * 32 if whatsapp else None,
+        answer_seconds=answer_seconds,
     )
 
 
@@ -142,6 +148,7 @@ async def test_every_answer_is_one_of_four_facts(answer: bytes, outcome: type[Ou
         http("404 Not Found", {"code": 20404}),
         http("400 Bad Request", {"code": 21606, "message": "From"}),
         http("400 Bad Request", {"code": 21609, "message": "StatusCallback"}),
+        http("400 Bad Request", {"code": 21655, "message": "ContentSid"}),
         http("307 Temporary Redirect", None, "location: https://example.com/"),
     ],
 )
@@ -209,10 +216,9 @@ async def test_without_any_clue_nothing_is_said() -> None:
     await client.close()
 
 
-async def test_no_answer_in_time_is_unknown(monkeypatch: pytest.MonkeyPatch, provider: RunningProvider) -> None:
-    monkeypatch.setattr(client_module, "TIMEOUT", 0.3)
+async def test_no_answer_in_time_is_unknown(provider: RunningProvider) -> None:
     await provider.turn(latency_seconds=1.0)
-    client = an_account(provider.url)
+    client = an_account(provider.url, answer_seconds=0.3)
     assert await client.send(a_message()) == Unknown("ReadTimeout")
     await client.close()
     assert (await provider.count())["messages"] == 1

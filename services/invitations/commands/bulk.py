@@ -29,6 +29,7 @@ from services.invitations.domain.bulk import (
 from services.invitations.domain.codes import Tier
 from services.invitations.domain.jobs import Job
 from services.invitations.domain.rows import Judge
+from services.invitations.domain.wording import unused_message
 from services.invitations.store import accounts, idempotency, jobs
 from services.invitations.store.accounts import Account
 from services.invitations.store.jobs import NewRow
@@ -59,6 +60,7 @@ class Invitation:
     channel: Channel
     custom_message: str | None
     recipients: Sequence[Recipient]
+    consent_evidence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,8 @@ async def start_call(
         channel=invitation.channel,
         custom_message=invitation.custom_message,
         request_id=evidence.request_id(),
+        consent_evidence=invitation.consent_evidence,
+        is_commercial=terms.is_commercial,
     )
     if key:
         await idempotency.bind_key(conn, caller.id, key.value, job_id)
@@ -171,7 +175,7 @@ async def report_call(conn: Connection, job_id: int, *, sealer: Sealer, link_bas
             "failedCount": len(results) - succeeded,
             "results": results,
         },
-    }
+    } | warnings_of(unused_message(job.channel, job.custom_message))
     if await jobs.mark_reported(conn, job_id):
         await save_answer(conn, job_id, 200, answer, sealer)
         if job.door.is_on_behalf:
@@ -237,6 +241,11 @@ def _evidence(row: Row, result: dict[str, Any]) -> dict[str, Any]:
 
 def _answer_name(job_id: int) -> str:
     return f"job/{job_id}/answer"
+
+
+def warnings_of(warnings: Sequence[str]) -> dict[str, list[str]]:
+    """Give what an answer says besides, if anything."""
+    return {"warnings": list(warnings)} if warnings else {}
 
 
 def job_summary(job: Job) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from services.invitations.commands.accounts import check_may_act_for
 from services.invitations.domain import tokens
 from services.invitations.domain.deliveries import State, delivery_id_of
 from services.invitations.domain.invitations import (
@@ -68,6 +69,7 @@ async def opt_out(conn: Connection, token: str) -> None:
 async def cancel_invitation(conn: Connection, caller: Principal, invitation_id: int) -> None:
     """Take an open invitation back; its codes are free again."""
     invitation = await invitations.lock_invitation(conn, invitation_id)
+    check_may_act_for(caller, invitation["sponsor_id"])
     if Status(invitation["status"]) is not Status.PENDING:
         raise NotPending
     await _close(conn, [invitation_id], "CANCELLED")
@@ -79,6 +81,7 @@ async def resend_invitation(
 ) -> str:
     """Put another message for the same invitation and the same codes in line; gives the delivery's id."""
     invitation = await invitations.lock_invitation(conn, invitation_id)
+    check_may_act_for(caller, invitation["sponsor_id"])
     check_open_to_sponsor(invitation)
     last = await deliveries.find_last(conn, invitation_id)
     if last is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from services.invitations.commands.accounts import check_may_act_for
 from services.invitations.domain.bulk import Refusal
 from services.invitations.domain.invitations import Status
 from services.invitations.domain.jobs import CHUNK_ROWS, Job, NothingToCancel, NothingToRetry
@@ -21,6 +22,7 @@ _MAY_HAVE_PASSED: Final = (Refusal.INSUFFICIENT_CODES, Refusal.ALREADY_INVITED, 
 async def cancel_job(conn: Connection, caller: Principal, job_id: int) -> int:
     """Stop what nobody has begun to send; gives the number of rows. What is being sent goes on and is only observed."""
     job = await jobs.lock_job(conn, job_id)
+    check_may_act_for(caller, job.sponsor_id)
     waiting = await jobs.cancel_waiting_rows(conn, job_id)
     unsent = await deliveries.list_unsent_of_job(conn, job_id)
     cancelled = await deliveries.cancel_unsent(conn, unsent)
@@ -37,6 +39,7 @@ async def cancel_job(conn: Connection, caller: Principal, job_id: int) -> int:
 async def retry_job(conn: Connection, caller: Principal, job_id: int) -> int:
     """Put the rows that failed for a reason that may have passed back in line; gives their number."""
     job = await jobs.lock_job(conn, job_id)
+    check_may_act_for(caller, job.sponsor_id)
     rows = await jobs.reopen_failed_rows(conn, job_id, _MAY_HAVE_PASSED)
     if not rows:
         raise NothingToRetry

@@ -30,6 +30,7 @@ class Terms:
     expiry: timedelta
     claimed_by: str
     lease: timedelta
+    is_commercial: bool
 
 
 @dataclass(slots=True)

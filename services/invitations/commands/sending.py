@@ -118,13 +118,14 @@ class Sender:
                 lanes.create_task(self._run_lane(provider))
 
     async def send_claimed(self, delivery_ids: Sequence[UUID], until: float | None = None) -> None:
-        """Send messages that the caller claimed for this sender; returns when all are under way or back in line."""
+        """Send messages that were claimed for this sender; returns when all are under way or back in line."""
         if not delivery_ids:
             return
         async with self._database.connection() as conn:
             rows = await deliveries.list_outgoing(conn, delivery_ids)
         for name in {row["provider"] for row in rows}:
-            await self._send_all(self._providers[name], [row for row in rows if row["provider"] == name], until)
+            lane = [row for row in rows if row["provider"] == name]
+            await self._send_all(self._providers[name], lane, until or self._half_a_lease())
 
     async def send_now(self, delivery_ids: Sequence[UUID], deadline_seconds: float) -> None:
         """Send messages that the caller claimed for this sender; returns when all are settled, or at the deadline.
@@ -155,7 +156,7 @@ class Sender:
             try:
                 claimed = await self._claim(provider.name)
                 if claimed:
-                    await self._send_all(provider, claimed, None)
+                    await self._send_all(provider, claimed, self._half_a_lease())
                     continue
             except Unavailable as error:
                 log.warning("sending by %s has to wait: %s", provider.name, error.message)
@@ -171,15 +172,19 @@ class Sender:
                 await jobs.save_unsent_as_cancelled(conn, ended)
             return [row for row in rows if row["status"] == Status.PENDING]
 
-    async def _send_all(self, provider: Provider, rows: Sequence[Row], until: float | None) -> None:
-        """Send claimed messages as fast as the provider's pace and our own room allow."""
+    def _half_a_lease(self) -> float:
+        """Say until when to hold on to claims; what has not gone out by then is for whoever comes first."""
+        return time.monotonic() + self._settings.lease_seconds / 2
+
+    async def _send_all(self, provider: Provider, rows: Sequence[Row], until: float) -> None:
+        """Send claimed messages as fast as the provider's pace and our own room allow; what is left goes back."""
         line = deque(await self._keep_quiet(rows))
         while line:
             async with self._room_until(until) as requests:
                 begun, pause = await self._begin(provider, pack(provider, line, requests))
             for _ in range(begun):
                 line.popleft()
-            if _is_over(until) or pause > _LONGEST_WAIT_SECONDS:
+            if time.monotonic() >= until or pause > _LONGEST_WAIT_SECONDS:
                 await self._give_back(line, pause)
                 return
             if line:
@@ -257,13 +262,13 @@ class Sender:
         )
 
     @asynccontextmanager
-    async def _room_until(self, until: float | None) -> AsyncIterator[int]:
+    async def _room_until(self, until: float) -> AsyncIterator[int]:
         """Wait until a good part of our places is free, and keep them; gives how many requests may go out."""
         most = self._settings.requests_at_once
         while (free := most - len(self._in_flight) - self._reserved) < max(1, most // 2):
             self._room.clear()
             try:
-                async with asyncio.timeout(None if until is None else max(0.0, until - time.monotonic())):
+                async with asyncio.timeout(max(0.0, until - time.monotonic())):
                     await self._room.wait()
             except TimeoutError:
                 free = 0
@@ -338,10 +343,6 @@ class Sender:
         future = self._settled.pop(delivery_id, None)
         if future is not None and not future.done():
             future.set_result(None)
-
-
-def _is_over(until: float | None) -> bool:
-    return until is not None and time.monotonic() >= until
 
 
 def _is_alone(outcome: Outcome) -> bool:

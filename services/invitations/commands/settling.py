@@ -118,6 +118,7 @@ def _failed(about: Row, message: Row) -> InvitationFailed:
 async def settle_reports(conn: Connection, reports: Iterable[StatusReport]) -> int:
     """Take note of several reports; gives how many told something new."""
     news = 0
-    for report in reports:
+    # In one order everywhere, so that two transactions with reports of the same messages wait for each other in turn.
+    for report in sorted(reports, key=lambda report: (str(report.delivery_id), report.provider_id or "")):
         news += await settle_report(conn, report)
     return news

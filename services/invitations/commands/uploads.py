@@ -10,12 +10,21 @@ from typing import Any, Final
 
 from services.invitations import spreadsheet
 from services.invitations.commands import evidence
-from services.invitations.commands.bulk import Answered, Key, check_sponsor, claim_key, job_summary, save_answer
+from services.invitations.commands.bulk import (
+    Answered,
+    Key,
+    check_sponsor,
+    claim_key,
+    job_summary,
+    save_answer,
+    warnings_of,
+)
 from services.invitations.domain import wording
 from services.invitations.domain.bulk import MOST_ROWS, Channel, Door, Refusal, RowOutcome
 from services.invitations.domain.codes import Tier
 from services.invitations.domain.jobs import CHUNK_ROWS, Job
 from services.invitations.domain.rows import LONGEST_NOTES, Judge, Judgement
+from services.invitations.domain.wording import unused_message
 from services.invitations.store import codes, idempotency, invitations, jobs
 from services.invitations.store.jobs import NewRow
 from shared import audit, outbox
@@ -27,6 +36,7 @@ from shared.sealing import Sealer
 
 _PREVIEW_ROWS: Final = 20
 _PREVIEW_ERRORS: Final = 1_000
+_SAME_FILE_HOURS: Final = 24
 _EXAMPLE_LINK_LENGTH: Final = 32
 STATUS_PATH: Final = "/api/Sponsorship/farmer/invitations/bulk"
 
@@ -43,6 +53,7 @@ class Upload:
     custom_message: str | None
     default_tier: Tier | None
     consent_evidence: str | None
+    is_commercial: bool
 
 
 async def accept_upload(
@@ -53,6 +64,7 @@ async def accept_upload(
     if answered:
         return answered
     await check_sponsor(conn, caller, upload.sponsor_id, on_behalf=upload.door.is_on_behalf, lock=False)
+    warnings = await _warnings(conn, upload)
     job_id = await jobs.insert_job(
         conn,
         sponsor_id=upload.sponsor_id,
@@ -61,8 +73,9 @@ async def accept_upload(
         channel=upload.channel,
         custom_message=upload.custom_message,
         request_id=evidence.request_id(),
-        file_sha256=upload.sha256,
         consent_evidence=upload.consent_evidence,
+        is_commercial=upload.is_commercial,
+        file_sha256=upload.sha256,
     )
     if key:
         await idempotency.bind_key(conn, caller.id, key.value, job_id)
@@ -70,7 +83,7 @@ async def accept_upload(
     await jobs.set_total(conn, job_id, total)
     job = await jobs.get_job(conn, job_id)
     await _announce(conn, job, chunks)
-    answer = _answer(job, refused)
+    answer = _answer(job, refused) | warnings_of(warnings)
     await save_answer(conn, job_id, 202, answer, sealer)
     return Answered(202, answer)
 
@@ -81,8 +94,7 @@ async def preview_upload(conn: Connection, caller: Principal, upload: Upload, li
     judge = Judge(upload.default_tier)
     first: list[dict[str, Any]] = []
     errors: list[dict[str, Any]] = []
-    phones: dict[str, int] = {}
-    needed: Counter[str] = Counter()
+    phones: dict[str, tuple[int, Tier | None]] = {}
     refused = 0
     async with spreadsheet.read_rows(upload.path, limit=MOST_ROWS) as reading:
         async for batch in reading:
@@ -95,16 +107,19 @@ async def preview_upload(conn: Connection, caller: Principal, upload: Upload, li
                     problem = {"row": row.row_no, "column": verdict.column, "reason": verdict.reason}
                     errors.append(problem | {"code": verdict.refusal})
                 if verdict.phone and not verdict.refusal:
-                    phones[verdict.phone] = row.row_no
-                    needed[verdict.tier.value if verdict.tier else "any"] += 1
+                    phones[verdict.phone] = (row.row_no, verdict.tier)
     summary = reading.summary
     invited = await invitations.list_invited(conn, upload.sponsor_id, list(phones))
     opted_out = await invitations.list_opted_out(conn, list(phones))
     stock = (await codes.list_stocks(conn, [upload.sponsor_id]))[upload.sponsor_id]
+    needed = Counter(
+        tier.value if tier else "any" for phone, (_, tier) in phones.items() if phone not in invited | opted_out
+    )
     text, segments = _example(upload.custom_message, account.full_name, link_base_url)
+    by_sms = upload.channel is Channel.SMS
     return {
         "success": True,
-        "message": f"{len(phones)} satır gönderilebilir, {refused} satır hatalı",
+        "message": f"{needed.total()} satır gönderilebilir, {refused} satır hatalı",
         "data": {
             "totalRows": summary.rows,
             "validRows": len(phones),
@@ -115,14 +130,26 @@ async def preview_upload(conn: Connection, caller: Principal, upload: Upload, li
             "hiddenColumns": summary.hidden_columns,
             "firstRows": first,
             "errors": errors,
-            "alreadyInvited": sorted(phones[phone] for phone in invited),
-            "optedOut": sorted(phones[phone] for phone in opted_out),
+            "alreadyInvited": sorted(phones[phone][0] for phone in invited),
+            "optedOut": sorted(phones[phone][0] for phone in opted_out),
             "codesNeeded": dict(needed),
             "codesAvailable": {tier.tier.value: tier.available for tier in stock},
-            "messagePreview": text,
-            "smsSegments": segments._asdict() if upload.channel is Channel.SMS else None,
+            "messagePreview": text if by_sms else None,
+            "smsSegments": segments._asdict() if by_sms else None,
         },
-    }
+    } | warnings_of(await _warnings(conn, upload))
+
+
+async def _warnings(conn: Connection, upload: Upload) -> list[str]:
+    """Say what the uploader may not have meant; nothing of it stands against the upload."""
+    warnings = unused_message(upload.channel, upload.custom_message)
+    earlier = await jobs.find_upload(conn, upload.sponsor_id, upload.sha256, _SAME_FILE_HOURS)
+    if earlier is not None:
+        warnings.append(
+            f"Aynı dosya son {_SAME_FILE_HOURS} saat içinde de yüklenmiş (iş {earlier}). "
+            "Yanıtlanmamış daveti olan çiftçilere yeniden mesaj gönderilmez."
+        )
+    return warnings
 
 
 async def _copy_rows(conn: Connection, job_id: int, upload: Upload) -> tuple[int, int, list[tuple[int, int]]]:

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 from services.invitations.domain.codes import Shortage, Tier
-from shared.errors import BadRequest, Conflict, FieldError, Forbidden, Invalid, NotFound, UnsupportedMedia
+from shared.errors import BadRequest, Conflict, FieldError, Forbidden, Invalid, NotFound, Unavailable, UnsupportedMedia
 
 MOST_RECIPIENTS: Final = 1_000
 MOST_CODES_EACH: Final = 100
@@ -107,6 +107,13 @@ class SponsorRoleRequired(Forbidden):
     message = "Sponsor veya Admin yetkisi gereklidir"
 
 
+class SponsorOnly(Forbidden):
+    """The caller is no sponsor."""
+
+    code = "SPONSOR_REQUIRED"
+    message = "Sponsor yetkisi gereklidir"
+
+
 class OnBehalfOfNotPermitted(Forbidden):
     """This admin holds no grant for this sponsor."""
 
@@ -115,7 +122,7 @@ class OnBehalfOfNotPermitted(Forbidden):
 
 
 class OnBehalfOfNotSupported(BadRequest):
-    """The sponsor's own door was asked to act for somebody else, or has an unknown query parameter."""
+    """A door was asked by a query parameter that it does not know, such as to act for somebody else."""
 
     code = "ON_BEHALF_OF_NOT_SUPPORTED"
 
@@ -207,6 +214,13 @@ class FileRequired(BadRequest):
 
     code = "FILE_REQUIRED"
     message = "Excel dosyası zorunludur"
+
+
+class ReadersBusy(Unavailable):
+    """More files came at once than are read at once."""
+
+    code = "READERS_BUSY"
+    message = "Şu anda çok sayıda dosya okunuyor; lütfen biraz sonra yeniden deneyin."
 
 
 class IdempotencyKeyReused(Invalid):

@@ -97,12 +97,17 @@ class Progress:
         return self.total - sum(self.count(outcome) for outcome in _OPEN)
 
     @property
+    def is_finished(self) -> bool:
+        """Whether every row is settled and the end is written down."""
+        return self.finished_at is not None
+
+    @property
     def status(self) -> JobStatus:
-        """Sum up the rows in one word."""
-        if self.settled == self.total:
+        """Sum up the rows in one word; a job has ended when that is written down, with the moment and the event."""
+        if self.is_finished:
             return self.ending
-        untouched = self.count(RowOutcome.WAITING) + self.count(RowOutcome.FAILED)
-        return "Queued" if untouched == self.total else "Processing"
+        waiting = self.count(RowOutcome.WAITING)
+        return "Queued" if waiting and waiting + self.count(RowOutcome.FAILED) == self.total else "Processing"
 
     @property
     def ending(self) -> Ending:
@@ -117,7 +122,7 @@ class Progress:
     @property
     def percent(self) -> int:
         """Share of settled rows; 100 only at the end."""
-        return 100 * self.settled // self.total if self.total else 100
+        return 100 if self.is_finished else min(99, 100 * self.settled // max(1, self.total))
 
     def rate(self, now: datetime) -> float:
         """Rows settled per second."""

@@ -9,6 +9,7 @@ from services.invitations.domain.phones import PhoneInvalidError, read_phone
 
 LONGEST_NAME: Final = 200
 LONGEST_NOTES: Final = 1_000
+LONGEST_EVIDENCE: Final = 1_000
 _EMAIL: Final = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
 _LONGEST_EMAIL: Final = 254
 

@@ -3,6 +3,7 @@
 import re
 from typing import Final, NamedTuple
 
+from services.invitations.domain.bulk import Channel
 from shared.errors import FieldError, Invalid
 
 DEFAULT_TEMPLATE: Final = (
@@ -35,6 +36,18 @@ class TemplateInvalid(Invalid):
         super().__init__(reason, fields=[FieldError("customMessage", reason, self.code)])
 
 
+# WhatsApp opens a conversation by an approved template only, so no other text can go out there.
+_CUSTOM_MESSAGE_UNUSED: Final = (
+    "WhatsApp mesajları yalnızca onaylı şablonla gönderilir; customMessage kullanılmadı. "
+    "Kendi metniniz için SMS kanalını seçin."
+)
+
+
+def unused_message(channel: Channel, custom_message: str | None) -> list[str]:
+    """Warn who wrote a message for a channel that can't carry it."""
+    return [_CUSTOM_MESSAGE_UNUSED] if channel is Channel.WHATSAPP and custom_message else []
+
+
 class Segments(NamedTuple):
     """How a text goes out by SMS: the alphabet it needs, its length in that alphabet and the number of parts."""
 
@@ -59,13 +72,22 @@ def read_template(text: str | None) -> str | None:
 
 
 def variables_of(*, farmer_name: str, sponsor_name: str, code_count: int, deep_link: str) -> dict[str, str]:
-    """Name the values that fill a template, ours or one that WhatsApp approved."""
+    """Name the values that fill a template, ours or one that WhatsApp approved.
+
+    `token` is the end of the link, for a template with a button: of its address only the end may vary. Line breaks
+    and runs of spaces are not allowed in WhatsApp's values (Twilio's error 21656), and nobody misses them in an SMS.
+    """
     return {
-        "farmerName": farmer_name or _NAMELESS,
-        "sponsorName": sponsor_name,
+        "farmerName": _one_line(farmer_name) or _NAMELESS,
+        "sponsorName": _one_line(sponsor_name),
         "codeCount": str(code_count),
         "deepLink": deep_link,
+        "token": deep_link.rpartition("/")[2],
     }
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def render(template: str | None, variables: dict[str, str], opt_out_link: str) -> str:

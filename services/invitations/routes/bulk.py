@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Depends, Request
@@ -19,28 +22,32 @@ from services.invitations.domain.bulk import (
     JsonRequired,
     MultipartRequired,
     NoRecipients,
-    OnBehalfOfNotSupported,
+    ReadersBusy,
     SponsorParameterRequired,
     read_tier,
 )
 from services.invitations.domain.wording import read_template
-from services.invitations.routes.doors import SPONSORSHIP, Admin, CurrentContext, IdempotencyKey, SponsorOrAdmin, key_of
-from services.invitations.routes.uploading import Form, receive_form
-from services.invitations.schemas import (
-    CallAnswer,
-    FarmerBody,
-    InviteBody,
-    OnBehalfBody,
-    PreviewAnswer,
-    UploadAnswer,
+from services.invitations.routes.doors import (
+    SPONSORSHIP,
+    Admin,
+    CurrentContext,
+    IdempotencyKey,
+    Sponsor,
+    SponsorOrAdmin,
+    key_of,
+    only_parameters,
 )
+from services.invitations.routes.uploading import Form, receive_form
+from services.invitations.schemas.answers import CallAnswer, PreviewAnswer, UploadAnswer
+from services.invitations.schemas.bodies import FarmerBody, InviteBody, OnBehalfBody
 from shared.errors import Failure, FieldError, Invalid
 from shared.identity import Principal
 from shared.web import JsonResponse
 
 router = APIRouter(prefix=SPONSORSHIP, tags=["bulk invitations"])
 
-_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+_TURN_SECONDS: Final = 30.0
+_XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _UPLOAD_SCHEMA: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -79,15 +86,17 @@ def _multipart_only(request: Request) -> None:
 
 @router.post("/admin/farmer/invitations/bulk", response_model=CallAnswer, dependencies=[Depends(_json_only)])
 async def invite_farmers_on_behalf(
-    caller: Admin, body: OnBehalfBody, context: CurrentContext, idempotency_key: IdempotencyKey
+    request: Request, caller: Admin, body: OnBehalfBody, context: CurrentContext, idempotency_key: IdempotencyKey
 ) -> Response:
     """Invite farmers for a sponsor, each wholly or not at all, and tell each one's result."""
+    only_parameters(request)
     invitation = Invitation(
         sponsor_id=body.sponsor_id,
         door=Door.ADMIN_JSON,
         channel=body.channel,
         custom_message=read_template(body.custom_message),
         recipients=_recipients(body.recipients),
+        consent_evidence=body.consent_evidence,
     )
     fingerprint = _fingerprint("admin bulk", body.model_dump(mode="json"))
     try:
@@ -99,15 +108,17 @@ async def invite_farmers_on_behalf(
 
 @router.post("/farmer/invite", response_model=CallAnswer)
 async def invite_farmer(
-    caller: SponsorOrAdmin, body: InviteBody, context: CurrentContext, idempotency_key: IdempotencyKey
+    request: Request, caller: Sponsor, body: InviteBody, context: CurrentContext, idempotency_key: IdempotencyKey
 ) -> Response:
     """Invite one farmer with the caller's own codes."""
+    only_parameters(request)
     invitation = Invitation(
         sponsor_id=caller.id,
         door=Door.SINGLE,
         channel=body.channel,
         custom_message=read_template(body.custom_message),
         recipients=_recipients([body]),
+        consent_evidence=body.consent_evidence,
     )
     return await _call(
         context, caller, invitation, idempotency_key, _fingerprint("invite", body.model_dump(mode="json"))
@@ -125,9 +136,7 @@ async def upload_invitations(
     request: Request, caller: SponsorOrAdmin, context: CurrentContext, idempotency_key: IdempotencyKey
 ) -> Response:
     """Invite the farmers of an uploaded list with the caller's own codes, in the background."""
-    unknown = set(request.query_params) - {"dryRun"}
-    if unknown:
-        raise OnBehalfOfNotSupported(unknown)
+    only_parameters(request, "dryRun")
     _multipart_only(request)
     return await _upload(request, caller, context, idempotency_key, sponsor_id=caller.id, door=Door.SPONSOR_EXCEL)
 
@@ -143,6 +152,7 @@ async def upload_invitations_on_behalf(
     request: Request, caller: Admin, context: CurrentContext, idempotency_key: IdempotencyKey
 ) -> Response:
     """Invite the farmers of an uploaded list for a sponsor, in the background."""
+    only_parameters(request, "dryRun", "onBehalfOfSponsorId")
     _multipart_only(request)
     sponsor_id = _sponsor_parameter(request)
     try:
@@ -181,18 +191,35 @@ async def _upload(
 ) -> Response:
     dry_run = _flag(request, "dryRun")
     async with receive_form(request, context.settings.upload_folder) as form:
-        upload = _upload_of(form, sponsor_id, door)
-        if dry_run:
-            async with context.database.connection() as conn:
-                return JsonResponse(await uploads.preview_upload(conn, caller, upload, context.settings.link_base_url))
+        upload = _upload_of(form, sponsor_id, door, is_commercial=context.terms().is_commercial)
         fingerprint = _fingerprint(f"upload {door} {sponsor_id} {form.sha256.hex()}", form.fields)
-        async with context.database.transaction() as conn:
-            answered = await uploads.accept_upload(conn, caller, upload, key_of(key, fingerprint), context.sealer)
+        async with _turn(context):
+            if dry_run:
+                async with context.database.connection() as conn:
+                    return JsonResponse(
+                        await uploads.preview_upload(conn, caller, upload, context.settings.link_base_url)
+                    )
+            async with context.database.transaction() as conn:
+                answered = await uploads.accept_upload(conn, caller, upload, key_of(key, fingerprint), context.sealer)
     headers = {"location": answered.answer["data"]["statusCheckUrl"], "retry-after": "1"}
     return JsonResponse(answered.answer, status_code=answered.status, headers=headers)
 
 
-def _upload_of(form: Form, sponsor_id: int, door: Door) -> uploads.Upload:
+@asynccontextmanager
+async def _turn(context: Context) -> AsyncIterator[None]:
+    """Wait for a turn to read a file, before any transaction begins; raises ReadersBusy."""
+    try:
+        async with asyncio.timeout(_TURN_SECONDS):
+            await context.reading.acquire()
+    except TimeoutError:
+        raise ReadersBusy(retry_after=5) from None
+    try:
+        yield
+    finally:
+        context.reading.release()
+
+
+def _upload_of(form: Form, sponsor_id: int, door: Door, *, is_commercial: bool) -> uploads.Upload:
     return uploads.Upload(
         sponsor_id=sponsor_id,
         door=door,
@@ -202,6 +229,7 @@ def _upload_of(form: Form, sponsor_id: int, door: Door) -> uploads.Upload:
         custom_message=read_template(form.fields.get("customMessage")),
         default_tier=read_tier(form.fields.get("packageTier") or None),
         consent_evidence=form.fields.get("consentEvidence"),
+        is_commercial=is_commercial,
     )
 
 

@@ -12,8 +12,7 @@ from services.invitations.context import Context
 from services.invitations.domain.bulk import SponsorUnknown, TierUnknown, read_tier
 from services.invitations.domain.codes import make_codes
 from services.invitations.routes.doors import SPONSORSHIP, Admin, CurrentContext, SponsorOrAdmin, position_of
-from services.invitations.schemas import (
-    CodesBody,
+from services.invitations.schemas.answers import (
     FactsAnswer,
     SpentBody,
     SponsorBody,
@@ -22,6 +21,7 @@ from services.invitations.schemas import (
     TierStock,
     UsageBody,
 )
+from services.invitations.schemas.bodies import CodesBody
 from services.invitations.store import accounts, codes
 from shared.pagination import encode_cursor
 from shared.web import JsonResponse

@@ -9,7 +9,13 @@ from fastapi import Depends, Header, Request
 
 from services.invitations.commands.bulk import Key
 from services.invitations.context import Context
-from services.invitations.domain.bulk import AdminRequired, IdempotencyKeyInvalid, SponsorRoleRequired
+from services.invitations.domain.bulk import (
+    AdminRequired,
+    IdempotencyKeyInvalid,
+    OnBehalfOfNotSupported,
+    SponsorOnly,
+    SponsorRoleRequired,
+)
 from shared.errors import FieldError, Invalid
 from shared.identity import Principal
 from shared.pagination import decode_cursor
@@ -31,8 +37,19 @@ def _idempotency_key(idempotency_key: Annotated[str | None, Header()] = None) ->
 
 CurrentContext = Annotated[Context, Depends(_context)]
 Admin = Annotated[Principal, require_role("Admin", refusal=AdminRequired())]
+Sponsor = Annotated[Principal, require_role("Sponsor", refusal=SponsorOnly())]
 SponsorOrAdmin = Annotated[Principal, require_role("Sponsor", "Admin", refusal=SponsorRoleRequired())]
 IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
+
+
+def only_parameters(request: Request, *names: str) -> None:
+    """Refuse query parameters that a door does not know: who sends them means something that would not happen."""
+    unknown = set(request.query_params) - set(names)
+    if unknown:
+        raise OnBehalfOfNotSupported(unknown)
+    doubled = [name for name in names if len(request.query_params.getlist(name)) > 1]
+    if doubled:
+        raise Invalid(fields=[FieldError(name, "Yalnızca bir kez verilebilir") for name in doubled])
 
 
 def position_of(cursor: str | None) -> int | None:

@@ -18,8 +18,9 @@ from services.invitations.commands import invitations as commands
 from services.invitations.context import Context
 from services.invitations.domain import tokens
 from services.invitations.domain.invitations import LinkUnknown, TriedTooOften
+from services.invitations.domain.quiet import ISTANBUL
 from services.invitations.routes.doors import CurrentContext
-from services.invitations.schemas import AcceptanceAnswer, OfferAnswer, Said
+from services.invitations.schemas.answers import AcceptanceAnswer, OfferAnswer, Said
 from services.invitations.store import invitations
 from shared import telemetry
 from shared.db import Row
@@ -60,11 +61,11 @@ async def show_offer(request: Request, token: Token, context: CurrentContext) ->
     except Failure as failure:
         return _refuse(request, failure)
     if not _wants_page(request):
-        return JsonResponse(_describe(invitation))
+        return JsonResponse(_describe(invitation), headers=_PRIVATE)
     lines = [
         f"Sayın {invitation['farmer_name'] or 'çiftçimiz'},",
         f"{invitation['sponsor_name']} size {invitation['code_count']} adet {invitation['tier']} paketi hediye etti.",
-        f"Son gün: {invitation['expires_at']:%d.%m.%Y}",
+        f"Son gün: {invitation['expires_at'].astimezone(ISTANBUL):%d.%m.%Y %H:%M}",
     ]
     return _page(_TITLE, lines, action=f"/ref/{token}/accept", button="Kabul ediyorum", opt_out=f"/ref/{token}/opt-out")
 

@@ -14,7 +14,7 @@ from services.invitations.domain import tokens
 from services.invitations.domain.invitations import InvitationUnknown, Status
 from services.invitations.domain.phones import PhoneInvalidError, read_phone
 from services.invitations.routes.doors import SPONSORSHIP, CurrentContext, SponsorOrAdmin, position_of
-from services.invitations.schemas import FactsAnswer, InvitationDetail, InvitationPage
+from services.invitations.schemas.answers import FactsAnswer, InvitationDetail, InvitationPage
 from services.invitations.store import deliveries, invitations
 from shared.db import Row
 from shared.errors import FieldError, Invalid
@@ -63,7 +63,13 @@ async def show_invitation(invitation_id: InvitationId, caller: SponsorOrAdmin, c
         messages = await deliveries.list_attempts(conn, invitation_id)
     token = context.sealer.open(row["token_sealed"], bound_to=tokens.seal_name(invitation_id)).decode()
     link = tokens.link_to(context.settings.link_base_url, token)
-    return JsonResponse(_describe(row) | {"invitationLink": link, "deliveries": [_message(one) for one in messages]})
+    more = {
+        "invitationLink": link,
+        "consentEvidence": row["consent_evidence"],
+        "isCommercial": row["is_commercial"],
+        "deliveries": [_message(one) for one in messages],
+    }
+    return JsonResponse(_describe(row) | more)
 
 
 @router.post("/{invitation_id}/resend", status_code=202, response_model=FactsAnswer)

@@ -24,7 +24,7 @@ from services.invitations.domain import tokens
 from services.invitations.domain.bulk import Refusal, RowOutcome, delivery_status
 from services.invitations.domain.jobs import FormatUnknown, Job, JobUnknown, Progress
 from services.invitations.routes.doors import SPONSORSHIP, CurrentContext, SponsorOrAdmin, position_of
-from services.invitations.schemas import FactsAnswer, JobAnswer, JobPage
+from services.invitations.schemas.answers import FactsAnswer, JobAnswer, JobPage
 from services.invitations.store import jobs
 from shared.db import Row
 from shared.identity import Principal
@@ -81,7 +81,7 @@ async def list_jobs(
 async def show_job(job: OwnJob, context: CurrentContext) -> Response:
     """Tell how far a job has come."""
     progress = await _progress(context, job)
-    headers = {} if progress.settled == progress.total else {"retry-after": "1"}
+    headers = {} if progress.is_finished else {"retry-after": "1"}
     return JsonResponse(
         {"success": True, "message": _message(progress), "data": _describe(job, progress)}, headers=headers
     )
@@ -191,17 +191,16 @@ async def _events(context: Context, job: Job) -> AsyncIterator[bytes]:
     last, silent = b"", 0.0
     while True:
         progress = await _progress(context, job)
-        done = progress.settled == progress.total
         # Rate and estimate change even while nothing happens; what counts is how the rows stand.
         state = orjson.dumps([progress.status, *sorted(progress.counts.items())])
         if state != last:
             body = orjson.dumps(_describe(job, progress))
-            yield b"event: %s\ndata: %s\n\n" % (b"completed" if done else b"progress", body)
+            yield b"event: %s\ndata: %s\n\n" % (b"completed" if progress.is_finished else b"progress", body)
             last, silent = state, 0.0
         elif silent >= _HEARTBEAT_SECONDS:
             yield b": still here\n\n"
             silent = 0.0
-        if done:
+        if progress.is_finished:
             return
         await asyncio.sleep(_POLL_SECONDS)
         silent += _POLL_SECONDS

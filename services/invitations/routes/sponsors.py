@@ -8,7 +8,8 @@ from fastapi.responses import Response
 from services.invitations.commands import accounts as commands
 from services.invitations.domain.quiet import QuietHours
 from services.invitations.routes.doors import SPONSORSHIP, CurrentContext, SponsorOrAdmin
-from services.invitations.schemas import QuietHoursAnswer, QuietHoursBody
+from services.invitations.schemas.answers import QuietHoursAnswer
+from services.invitations.schemas.bodies import QuietHoursBody
 from services.invitations.store import accounts
 from shared.web import JsonResponse
 

@@ -16,6 +16,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from services.invitations.domain.bulk import MOST_FILE_BYTES, FileRequired
+from services.invitations.domain.rows import LONGEST_EVIDENCE
 from shared.errors import FieldError, Invalid, TooLarge
 
 FILE_FIELD: Final = "excelFile"
@@ -54,7 +55,8 @@ async def receive_form(request: Request, folder: Path) -> AsyncIterator[Form]:
         raise Invalid(fields=[FieldError("", error.message)]) from error
     try:
         upload = form.get(FILE_FIELD)
-        if not isinstance(upload, UploadFile) or not upload.size:
+        # A form whose file was not chosen sends an empty one without a name; one with a name is an empty file.
+        if not isinstance(upload, UploadFile) or not (upload.size or upload.filename):
             raise FileRequired
         fields = _fields(form.multi_items())
         # The reader opens the file by its path; our own name for it, never the client's.
@@ -96,7 +98,9 @@ def _fields(items: list[tuple[str, Any]]) -> dict[str, str]:
             raise Invalid(
                 fields=[FieldError(name[:64], f"Bilinmeyen alan. Alanlar: excelFile, {', '.join(sorted(_FIELDS))}")]
             )
-        if not isinstance(value, str) or name in fields:
+        if not isinstance(value, str) or name in fields or "\0" in value:
             raise Invalid(fields=[FieldError(name, "Tek bir metin olmalıdır")])
+        if len(value) > LONGEST_EVIDENCE:
+            raise Invalid(fields=[FieldError(name, f"En fazla {LONGEST_EVIDENCE} karakter olabilir")])
         fields[name] = value
     return fields

@@ -125,6 +125,16 @@ async def release_claims(conn: Connection, delivery_ids: Sequence[UUID], sender:
     )
 
 
+async def end_waiting(conn: Connection, sponsor_id: int) -> None:
+    """Make what a sponsor's quiet hours hold back due now; what waits after a failure has a code and waits on."""
+    await conn.execute(
+        """UPDATE deliveries AS d SET due_at = now(), updated_at = now() FROM invitations AS i
+            WHERE d.state = 'queued' AND d.due_at > now() AND d.error_code IS NULL
+              AND i.id = d.invitation_id AND i.sponsor_id = $1""",
+        sponsor_id,
+    )
+
+
 async def close_attempts(conn: Connection, answers: Sequence[Answer]) -> None:
     """Write down what became of attempts."""
     await conn.execute(

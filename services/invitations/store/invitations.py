@@ -144,7 +144,8 @@ async def list_invitations(
     )
 
 
-_LISTED = """SELECT i.*, jobs.channel, last.state AS delivery_state, last.updated_at AS delivery_updated_at
+_LISTED = """SELECT i.*, jobs.channel, jobs.consent_evidence, jobs.is_commercial,
+                      last.state AS delivery_state, last.updated_at AS delivery_updated_at
                FROM invitations AS i JOIN jobs ON jobs.id = i.job_id
                LEFT JOIN LATERAL (SELECT state, updated_at FROM deliveries WHERE invitation_id = i.id
                                    ORDER BY ordinal DESC LIMIT 1) AS last ON true"""

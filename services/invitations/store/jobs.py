@@ -48,22 +48,37 @@ async def insert_job(
     channel: Channel,
     custom_message: str | None,
     request_id: str,
+    consent_evidence: str | None,
+    is_commercial: bool,
     file_sha256: bytes | None = None,
-    consent_evidence: str | None = None,
 ) -> int:
     """Open a job; gives its id."""
     job_id: int = await conn.fetchval(
         """INSERT INTO jobs
-                  (sponsor_id, actor, door, channel, custom_message, request_id, file_sha256, consent_evidence)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id""",
+                  (sponsor_id, actor, door, channel, custom_message, request_id, consent_evidence, is_commercial,
+                   file_sha256)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id""",
         sponsor_id,
         actor.model_dump(mode="json"),
         door,
         channel,
         custom_message,
         request_id,
-        file_sha256,
         consent_evidence,
+        is_commercial,
+        file_sha256,
+    )
+    return job_id
+
+
+async def find_upload(conn: Connection, sponsor_id: int, file_sha256: bytes, hours: int) -> int | None:
+    """Find the last job of a sponsor that came from the very same file in the last hours."""
+    job_id: int | None = await conn.fetchval(
+        """SELECT max(id) FROM jobs
+            WHERE sponsor_id = $1 AND file_sha256 = $2 AND created_at > now() - make_interval(hours => $3)""",
+        sponsor_id,
+        file_sha256,
+        hours,
     )
     return job_id
 

@@ -1,0 +1,169 @@
+"""The jobs that lists become: progress, results, stopping, trying again."""
+
+from __future__ import annotations
+
+import io
+
+import openpyxl
+
+from services.invitations.commands import sweeping
+from tests.invitations.conftest import SandboxProvider, sending
+from tests.invitations.lists import farmers, finished, thousand_with_25_faults, xlsx
+from tests.invitations.stage import BULK, Stage
+from tests.support.eventually import eventually
+
+
+async def test_a_thousand_rows_with_25_faulty_ones_make_975_messages(stage: Stage, provider: SandboxProvider) -> None:
+    await stage.stock("M", 1_000)
+    answer = await stage.upload(xlsx(thousand_with_25_faults()), fields={"channel": "SMS"})
+    job_id = answer.json()["data"]["jobId"]
+    chunks = await stage.events("invitations.bulk_chunk.queued.v1")
+    assert chunks[0]["first_row"] == 2
+    assert len(chunks) == 2
+    await stage.place_all(job_id)
+    async with sending(stage.context):
+        progress = await finished(stage, job_id, sent=975, failed=25)
+    assert progress["status"] == "CompletedWithErrors"
+    phones = provider.phones()
+    assert len(phones) == 975
+    assert set(phones.values()) == {1}
+    assert await stage.left("M") == {"tier": "M", "available": 25, "reserved": 975, "spent": 0, "expired": 0}
+    (completed,) = await stage.events("invitations.bulk_job.completed.v1")
+    assert completed == {
+        "job_id": job_id, "sponsor_id": 6, "status": "CompletedWithErrors", "succeeded": 975, "failed": 25,
+    }  # fmt: skip
+
+
+async def test_a_chunk_that_arrives_twice_has_one_effect(stage: Stage, provider: SandboxProvider) -> None:
+    await stage.stock("M", 100)
+    job_id = (await stage.upload(xlsx(farmers(30)))).json()["data"]["jobId"]
+    await stage.place_all(job_id)
+    await stage.place_all(job_id)
+    async with sending(stage.context):
+        await finished(stage, job_id, sent=30)
+        await stage.place_all(job_id)
+    assert len(provider.messages()) == 30
+    assert (await stage.left("M"))["reserved"] == 30
+    assert len(await stage.events("invitations.invitation.created.v1")) == 30
+
+
+async def test_results_give_every_row_with_its_end(stage: Stage) -> None:
+    await stage.stock("M", 1)
+    lines = [*farmers(2), ["0212 123 45 67", "=cmd|'/c calc'!A1", "", "M", "not"]]
+    job_id = (await stage.upload(xlsx(lines))).json()["data"]["jobId"]
+    await stage.place_all(job_id)
+    async with sending(stage.context):
+        await finished(stage, job_id, sent=1, failed=2)
+    answer = await stage.http.get(f"{BULK}/{job_id}/results", headers=stage.sponsor())
+    assert answer.status_code == 200
+    rows = list(openpyxl.load_workbook(io.BytesIO(answer.content)).worksheets[0].values)
+    assert [row[0] for row in rows[1:]] == [2, 3, 4]
+    assert [row[6] for row in rows[1:]] == ["Sent", "Failed - Insufficient Codes", "Failed - Invalid Phone"]
+    assert str(rows[1][8]).startswith("https://ziraai.example/ref/")
+    assert rows[2][7] == "Yetersiz kod (M tier). Mevcut: 0, İstenen: 1"
+    answer = await stage.http.get(f"{BULK}/{job_id}/results?format=csv", headers=stage.sponsor())
+    lines_of_csv = answer.content.decode("utf-8-sig").splitlines()
+    assert len(lines_of_csv) == 4
+    assert "'=cmd|" in lines_of_csv[3]
+    answer = await stage.http.get(f"{BULK}/{job_id}/results?format=pdf", headers=stage.sponsor())
+    assert answer.status_code == 400
+
+
+async def test_progress_is_streamed_to_the_end(stage: Stage) -> None:
+    await stage.stock("M", 10)
+    job_id = (await stage.upload(xlsx(farmers(3)))).json()["data"]["jobId"]
+    await stage.place_all(job_id)
+    async with sending(stage.context):
+        answer = await stage.http.get(f"{BULK}/{job_id}/events", headers=stage.sponsor())
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.text.startswith("event: ")
+    assert answer.text.rstrip().splitlines()[-2] == "event: completed"
+
+
+async def test_a_second_list_does_not_invite_a_farmer_again(stage: Stage, provider: SandboxProvider) -> None:
+    await stage.stock("M", 10)
+    for _ in range(2):
+        job_id = (await stage.upload(xlsx(farmers(3)))).json()["data"]["jobId"]
+        await stage.place_all(job_id)
+    assert await stage.outcomes(job_id) == {"failed": 3}
+    async with sending(stage.context):
+        await eventually(lambda: len(provider.messages()) == 3)
+    assert (await stage.left("M"))["reserved"] == 3
+
+
+async def test_an_admin_without_a_grant_may_watch_a_job_but_not_touch_it(stage: Stage) -> None:
+    job_id = (await stage.upload(xlsx(farmers(1)))).json()["data"]["jobId"]
+    other_admin = stage.admin(on_behalf_of=[7])
+    assert (await stage.http.get(f"{BULK}/{job_id}", headers=other_admin)).status_code == 200
+    for action in ("cancel", "retry"):
+        answer = await stage.http.post(f"{BULK}/{job_id}/{action}", headers=other_admin)
+        assert (answer.status_code, answer.json()["code"]) == (403, "OBO_NOT_PERMITTED")
+    assert await stage.outcomes(job_id) == {"waiting": 1}
+    assert (await stage.http.post(f"{BULK}/{job_id}/cancel", headers=stage.admin())).status_code == 200
+
+
+async def test_a_job_has_ended_when_its_end_is_written_down(stage: Stage) -> None:
+    """Status, moment and event are one fact: nobody reads `Completed` without a date."""
+    await stage.stock("M", 1)
+    job_id = (await stage.upload(xlsx(farmers(1)))).json()["data"]["jobId"]
+    async with stage.context.database.transaction() as conn:
+        await conn.execute("UPDATE job_rows SET outcome = 'sent'")
+    progress = await stage.progress(job_id)
+    assert (progress["status"], progress["percent"], progress["completedDate"]) == ("Processing", 99, None)
+    async with stage.context.database.transaction() as conn:
+        await sweeping.finish_jobs(conn)
+    progress = await stage.progress(job_id)
+    assert (progress["status"], progress["percent"]) == ("Completed", 100)
+    assert progress["completedDate"].endswith("Z")
+    (completed,) = await stage.events("invitations.bulk_job.completed.v1")
+    assert completed["job_id"] == job_id
+
+
+async def test_only_its_owner_and_admins_see_a_job(stage: Stage) -> None:
+    await stage.register(7, "Sponsor")
+    job_id = (await stage.upload(xlsx(farmers(1)))).json()["data"]["jobId"]
+    for suffix in ("", "/results", "/events"):
+        answer = await stage.http.get(f"{BULK}/{job_id}{suffix}", headers=stage.sponsor(7))
+        assert (answer.status_code, answer.json()["code"]) == (404, "BULK_JOB_NOT_FOUND")
+    for action in ("cancel", "retry"):
+        answer = await stage.http.post(f"{BULK}/{job_id}/{action}", headers=stage.sponsor(7))
+        assert answer.status_code == 404
+    assert (await stage.http.get(f"{BULK}/{job_id}", headers=stage.admin())).status_code == 200
+    assert (await stage.http.get(f"{BULK}/999999", headers=stage.admin())).status_code == 404
+
+
+async def test_cancelling_stops_what_was_not_sent(stage: Stage, provider: SandboxProvider) -> None:
+    await stage.stock("M", 10)
+    job_id = (await stage.upload(xlsx(farmers(6)))).json()["data"]["jobId"]
+    async with stage.context.database.transaction() as conn:
+        await conn.execute("UPDATE job_rows SET outcome = 'sent' WHERE row_no = 2")
+    await stage.place_all(job_id)
+    answer = await stage.http.post(f"{BULK}/{job_id}/cancel", headers=stage.sponsor())
+    assert (answer.status_code, answer.json()["data"]["cancelled"]) == (200, 5)
+    async with sending(stage.context):
+        progress = await finished(stage, job_id, sent=1, cancelled=5)
+    assert progress["status"] == "Cancelled"
+    assert provider.messages() == []
+    assert (await stage.left("M"))["available"] == 10
+    again = await stage.http.post(f"{BULK}/{job_id}/cancel", headers=stage.sponsor())
+    assert (again.status_code, again.json()["code"]) == (409, "NOTHING_TO_CANCEL")
+
+
+async def test_retrying_serves_only_what_failed(stage: Stage, provider: SandboxProvider) -> None:
+    await stage.stock("M", 2)
+    provider.turn(rejected_phones=["+905420000000"])
+    job_id = (await stage.upload(xlsx([*farmers(3), ["x", "", "", "", ""]]))).json()["data"]["jobId"]
+    await stage.place_all(job_id)
+    async with sending(stage.context):
+        await finished(stage, job_id, sent=1, failed=3)
+        provider.turn(rejected_phones=[])
+        await stage.stock("M", 5)
+        answer = await stage.http.post(f"{BULK}/{job_id}/retry", headers=stage.sponsor())
+        assert (answer.status_code, answer.json()["data"]["retried"]) == (202, 2)
+        await stage.place_all(job_id)
+        progress = await finished(stage, job_id, sent=3, failed=1)
+        again = await stage.http.post(f"{BULK}/{job_id}/retry", headers=stage.sponsor())
+    assert progress["status"] == "CompletedWithErrors"
+    assert (again.status_code, again.json()["code"]) == (409, "NOTHING_TO_RETRY")
+    assert set(provider.phones().values()) == {1}
+    assert (await stage.left("M"))["reserved"] == 3
