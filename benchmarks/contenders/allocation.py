@@ -64,6 +64,7 @@ async def _call(database: Database, first: int, recipients: int, codes_each: int
         expiry=timedelta(days=7),
         claimed_by="bench",
         lease=timedelta(seconds=60),
+        is_commercial=True,
     )
     invited = [
         Recipient(f"0542{number:07}", f"Çiftçi {number}", None, codes_each, Tier(TIER), None)

@@ -71,7 +71,7 @@ async def test_a_wrong_single_invitation_is_named_by_its_field(stage: Stage, pro
     refused = await stage.http.post(f"{INVITE}?onBehalfOfSponsorId=7", json=good, headers=stage.sponsor())
     assert (refused.status_code, refused.json()["code"]) == (400, "ON_BEHALF_OF_NOT_SUPPORTED")
     refused = await stage.http.post(INVITE, json=good, headers=stage.admin())
-    assert (refused.status_code, refused.json()["code"]) == (403, "SPONSOR_REQUIRED")
+    assert (refused.status_code, refused.json()["code"]) == (403, "SPONSOR_ONLY")
     short = await stage.http.post(INVITE, json=good | {"codeCount": 9}, headers=stage.sponsor())
     assert (short.status_code, short.json()["message"]) == (400, "Yetersiz kod. Mevcut: 5, İstenen: 9")
     assert provider.messages() == []

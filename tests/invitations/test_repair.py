@@ -7,8 +7,8 @@ import base64
 from services.invitations.commands import repair
 from shared.sealing import Sealer
 from tests.invitations.conftest import SECRET_KEYS, SandboxProvider, sending
+from tests.invitations.lists import farmers, finished, xlsx
 from tests.invitations.stage import LIST, Stage
-from tests.invitations.test_uploads import farmers, finished, xlsx
 
 
 async def test_rows_whose_messages_went_down_with_the_broker_are_put_in_line_again_and_placed_once(

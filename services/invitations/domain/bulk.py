@@ -110,7 +110,7 @@ class SponsorRoleRequired(Forbidden):
 class SponsorOnly(Forbidden):
     """The caller is no sponsor."""
 
-    code = "SPONSOR_REQUIRED"
+    code = "SPONSOR_ONLY"
     message = "Sponsor yetkisi gereklidir"
 
 
