@@ -155,7 +155,7 @@ async def auth(databases: Databases, capsys: pytest.CaptureFixture[str]) -> Asyn
     clock = Clock()
     made = make_context(settings_for(fresh), clock=clock)
     made.hasher.close()
-    # The real parameters are checked in test_domain; here they would only cost time.
-    context = replace(made, hasher=PasswordHasher(HashCost(memory_kib=64, passes=1), threads=2))
+    # The real parameters are checked in test_domain; here they would only cost time, and a slow machine its patience.
+    context = replace(made, hasher=PasswordHasher(HashCost(memory_kib=64, passes=1), threads=2, longest_wait=60))
     async with calling(create_app(settings_for(fresh), context)) as client:
         yield Auth(client, context, clock, fresh, capsys)

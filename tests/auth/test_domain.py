@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from services.auth.domain.accounts import Account, known_roles, normal_email, permissions_of
 from services.auth.domain.errors import PasswordTooWeak
-from services.auth.domain.hashing import HashCost, PasswordHasher, TooBusy
+from services.auth.domain.hashing import HashCost, PasswordHasher, TooBusy, Verdict
 from services.auth.domain.letters import ChangedLetter, ResetLetter, subject_and_text
 from services.auth.domain.lockout import Throttle, ThrottleRules
 from services.auth.domain.passwords import PasswordPolicy, common_passwords, read_blocklist
@@ -169,8 +169,10 @@ async def test_passwords_that_differ_after_72_bytes_are_different() -> None:
 async def test_a_hash_made_with_other_parameters_asks_for_a_new_one() -> None:
     old, new = PasswordHasher(HashCost(memory_kib=64, passes=1)), PasswordHasher(HashCost(memory_kib=128, passes=1))
     stored = await old.hash("correct horse battery staple")
-    assert (await new.verify(stored, "correct horse battery staple")).needs_rehash
-    assert not (await old.verify(stored, "correct horse battery staple")).needs_rehash
+    renewed = (await new.verify(stored, "correct horse battery staple")).new_hash
+    assert (await new.verify(renewed, "correct horse battery staple")) == Verdict(matches=True)
+    assert (await old.verify(stored, "correct horse battery staple")) == Verdict(matches=True)
+    assert (await new.verify(stored, "another")) == Verdict(matches=False)
     old.close()
     new.close()
 
@@ -204,11 +206,26 @@ async def test_the_event_loop_goes_on_while_hashes_are_computed() -> None:
     hasher.close()
 
 
-async def test_a_flood_of_passwords_is_refused_at_once_and_not_queued_for_ever() -> None:
-    hasher = PasswordHasher(HashCost(), threads=1, longest_queue=3)
-    results = await asyncio.gather(*(hasher.verify(None, "x") for _ in range(10)), return_exceptions=True)
-    assert sum(isinstance(result, TooBusy) for result in results) == 7
+async def test_a_flood_of_passwords_is_turned_away_after_some_seconds_and_keeps_nobody_out_for_longer() -> None:
+    hasher = PasswordHasher(HashCost(), threads=1, longest_wait=0.2)
+    began = time.monotonic()
+    results = await asyncio.gather(*(hasher.verify(None, "x") for _ in range(500)), return_exceptions=True)
+    answered = [result for result in results if isinstance(result, Verdict)]
+    assert 1 <= len(answered) < 500
+    assert all(isinstance(result, TooBusy) for result in results if result not in answered)
+    assert time.monotonic() - began < 10, "and not as long as 500 of them take"
     assert not (await hasher.verify(None, "x")).matches, "and when the flood is over, all is well"
+    hasher.close()
+
+
+async def test_somebody_who_hangs_up_while_waiting_leaves_no_turn_behind() -> None:
+    hasher = PasswordHasher(HashCost(), threads=1)
+    waiting = [asyncio.create_task(hasher.verify(None, "x")) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert not (await hasher.verify(None, "x")).matches
     hasher.close()
 
 

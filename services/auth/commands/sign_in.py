@@ -29,7 +29,6 @@ class Attempt:
     account: Account | None
     verdict: Verdict
     code: str | None = None
-    new_hash: str | None = None
 
 
 async def sign_in(
@@ -110,8 +109,8 @@ async def _begin(
     conn: Connection, sealer: Sealer, rules: Rules, attempt: Attempt, account: Account, now: datetime
 ) -> Issued:
     await throttles.delete_throttle(conn, "sign-in", attempt.email)
-    if attempt.new_hash:
-        await credentials.save_rehash(conn, account.id, attempt.new_hash)
+    if attempt.verdict.new_hash:
+        await credentials.save_rehash(conn, account.id, attempt.verdict.new_hash)
     await credentials.save_signed_in(conn, account.id, now)
     issued = await begin_session(conn, sealer, rules, account, with_second_factor=account.has_second_factor, now=now)
     await note(

@@ -1,7 +1,8 @@
 """Argon2id in a bounded thread pool.
 
-One hash takes about 19 MiB and 50 to 100 ms of a core (measured), so the number of threads is the memory budget and the
-queue in front of them is what keeps a flood of sign-ins from starving the event loop.
+One hash takes about 19 MiB and 50 to 100 ms of a core (measured), so the number of threads is the memory budget. Who
+waits for a turn holds a connection of the gateway's, of which every other call to this service needs one too; so a
+flood of sign-ins is turned away after some seconds, whoever sends it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,8 @@ from shared.errors import Unavailable
 
 T = TypeVar("T")
 LEAST_MEMORY_KIB: Final = 19 * 1024  # OWASP password storage: m=19 MiB, t=2, p=1 at least
-
-
-# What comes later would wait for longer than the gateway does; it is told so at once, whoever it is.
-LONGEST_QUEUE: Final = 300
+# Far below the time after which the gateway takes a service that does not answer for one that is broken.
+LONGEST_WAIT_SECONDS: Final = 5.0
 
 
 class TooBusy(Unavailable):
@@ -45,20 +44,20 @@ class HashCost:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a password fits, and whether its hash was made with other parameters than today's."""
+    """Whether a password fits, and its hash with today's parameters where the stored one was made with others."""
 
     matches: bool
-    needs_rehash: bool = False
+    new_hash: str | None = None
 
 
 class PasswordHasher:
     """Hashes and verifies passwords; an account without a hash costs the same time as one with."""
 
-    def __init__(self, cost: HashCost, *, threads: int = 2, longest_queue: int = LONGEST_QUEUE) -> None:
+    def __init__(self, cost: HashCost, *, threads: int = 2, longest_wait: float = LONGEST_WAIT_SECONDS) -> None:
         self._argon2 = Argon2(time_cost=cost.passes, memory_cost=cost.memory_kib, parallelism=cost.lanes, type=Type.ID)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
-        self._waiting = 0
-        self._longest_queue = longest_queue
+        self._turns = asyncio.Semaphore(threads)
+        self._longest_wait = longest_wait
         # Nobody knows its password; verifying against it takes as long as against a real one.
         self._nobody = self._argon2.hash(os.urandom(32))
 
@@ -79,13 +78,18 @@ class PasswordHasher:
             self._argon2.verify(stored or self._nobody, password)
         except (VerificationError, InvalidHashError):
             return Verdict(matches=False)
-        return Verdict(matches=stored is not None, needs_rehash=self._argon2.check_needs_rehash(stored or self._nobody))
+        if stored is None:
+            return Verdict(matches=False)
+        is_old = self._argon2.check_needs_rehash(stored)
+        return Verdict(matches=True, new_hash=self._argon2.hash(password) if is_old else None)
 
     async def _run(self, work: Callable[..., T], *arguments: object) -> T:
-        if self._waiting >= self._longest_queue:
-            raise TooBusy
-        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._longest_wait):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise TooBusy from None
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
         finally:
-            self._waiting -= 1
+            self._turns.release()

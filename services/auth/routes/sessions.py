@@ -32,8 +32,7 @@ async def _attempt(body: Credentials, context: Context) -> signing_in.Attempt:
     async with context.database.connection() as conn:
         account = await accounts.find_account_by_email(conn, email)
     verdict = await context.hasher.verify(account.password_hash if account else None, password)
-    new_hash = await context.hasher.hash(password) if verdict.needs_rehash and verdict.matches else None
-    return signing_in.Attempt(email, account, verdict, body.code, new_hash)
+    return signing_in.Attempt(email, account, verdict, body.code)
 
 
 def _looked_up(text: str) -> str:
