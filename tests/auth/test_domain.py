@@ -178,15 +178,16 @@ async def test_a_hash_made_with_other_parameters_asks_for_a_new_one() -> None:
 
 
 async def test_nobodys_password_takes_as_long_as_somebodys() -> None:
+    """By the time of the processor, which what else the machine does can't lengthen."""
     hasher = PasswordHasher(HashCost(), threads=1)
     stored = await hasher.hash("correct horse battery staple")
 
     async def median(hashed: str | None) -> float:
         times = []
         for _ in range(7):
-            started = time.perf_counter()
+            started = time.process_time()
             await hasher.verify(hashed, "wrong")
-            times.append(time.perf_counter() - started)
+            times.append(time.process_time() - started)
         return sorted(times)[3]
 
     known, unknown = await median(stored), await median(None)
