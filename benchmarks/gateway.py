@@ -18,10 +18,12 @@ from joserfc.jwk import OKPKey
 
 from benchmarks.arena import RUN_DIR, Arena
 from benchmarks.contest import Aim, Limit, Row
+from local import packages
 
 OURS = "our gateway"
 DIRECT = "the service directly"
 NGINX = "nginx, plain reverse proxy"
+BUSY_NGINX = "nginx with id, limit, log (no token)"
 FASTAPI = "FastAPI route around httpx"
 LEVELS = (1, 16, 64)
 _KEYS = RUN_DIR / "jwks.json"
@@ -33,7 +35,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 def row(arena: Arena, *, seconds: float) -> Row:
     """Ask for 1 KB of JSON for so long at each number of connections."""
     _write_tokens()
-    nginx = os.environ.get("BENCH_NGINX") or shutil.which("nginx")
+    nginx = _nginx_program()
 
     def program(name: str) -> Callable[[int, int], AbstractContextManager[int]]:
         return lambda port, service: arena.running(name, str(port), str(service))
@@ -46,6 +48,7 @@ def row(arena: Arena, *, seconds: float) -> Row:
     aims = [Aim(FASTAPI, "cpu", 20.0)]
     if nginx:
         contenders[NGINX] = lambda: _measure(arena, seconds, lambda port, up: _nginx(nginx, port, up))
+        contenders[BUSY_NGINX] = lambda: _measure(arena, seconds, lambda port, up: _nginx(nginx, port, up, busy=True))
         aims.append(Aim(NGINX, "cpu", 0.1))
     return Row(
         name="gateway",
@@ -61,9 +64,9 @@ def row(arena: Arena, *, seconds: float) -> Row:
         terms=[
             "all: one process (nginx: one worker), kept-alive connections, the same service, the same load generator",
             "ours: path and header check, token (64 different, EdDSA), limits, breaker, trace, metrics and log line on",
-            "the others: nothing of that; they pass on what comes",
+            "the others: nothing of that, they pass on what comes; the second nginx has what of it nginx has by itself",
             "CPU: of the proxy alone, by the kernel's accounts; latency: less the service's own, measured just before",
-            *([] if nginx else ["nginx is not on this machine (or name it in BENCH_NGINX), so it does not take part"]),
+            *([] if nginx else ["nginx is not on this machine and can't be installed, so it does not take part"]),
         ],
         less_is_better=True,
     )
@@ -122,8 +125,34 @@ def _write_tokens() -> None:
             file.write(jwt.encode(header, claims | own, key, algorithms=["EdDSA"]) + "\n")
 
 
+def _nginx_program() -> str | None:
+    """Find nginx, or install it as the distribution packs it (without starting it)."""
+    places = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    found = shutil.which("nginx", path=places)
+    if found is None and packages.can_install():
+        packages.install(["nginx-light"])
+        found = shutil.which("nginx", path=places)
+    return found
+
+
+# What of a gateway's work nginx does without modules in another language.
+_BUSY_HTTP = """
+          log_format line escape=json '{"time":"$time_iso8601","id":"$request_id","method":"$request_method",'
+            '"path":"$uri","status":$status,"seconds":$request_time,"upstream":"$upstream_response_time"}';
+          limit_req_zone $binary_remote_addr zone=calls:10m rate=1000000r/s;
+          client_max_body_size 64k;
+"""
+_BUSY_LOCATION = """
+              limit_req zone=calls burst=1000000 nodelay;
+              proxy_set_header X-Request-Id $request_id; proxy_set_header X-Forwarded-For $remote_addr;
+              proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header Forwarded "";
+              add_header X-Request-Id $request_id; add_header X-Content-Type-Options nosniff;
+              add_header X-Frame-Options DENY; add_header Referrer-Policy no-referrer;
+"""
+
+
 @contextmanager
-def _nginx(binary: str, port: int, service: int) -> Iterator[int]:
+def _nginx(binary: str, port: int, service: int, *, busy: bool = False) -> Iterator[int]:
     home = RUN_DIR / "nginx"
     home.mkdir(exist_ok=True)
     temporary = "".join(
@@ -134,11 +163,14 @@ def _nginx(binary: str, port: int, service: int) -> Iterator[int]:
         daemon off; worker_processes 1; pid {home}/pid; error_log {home}/error.log;
         events {{ worker_connections 1024; }}
         http {{
-          access_log off; {temporary} keepalive_requests 100000000;
+          {_BUSY_HTTP if busy else ""}
+          access_log {f"{home}/access.log line buffer=64k flush=1s" if busy else "off"};
+          {temporary} keepalive_requests 100000000;
           upstream service {{ server 127.0.0.1:{service}; keepalive 128; keepalive_requests 100000000; }}
           server {{
             listen 127.0.0.1:{port};
-            location / {{ proxy_pass http://service; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+            location / {{ proxy_pass http://service; proxy_http_version 1.1; proxy_set_header Connection "";
+              {_BUSY_LOCATION if busy else ""} }}
           }}
         }}
     """)

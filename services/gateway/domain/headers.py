@@ -271,6 +271,8 @@ def relayed_headers(headers: list[Header], *, with_length: bool) -> list[Header]
 
 def _without_nominated(headers: list[Header], connection: bytes) -> list[Header]:
     """Drop the headers that the connection header names as its own (RFC 9110, 7.6.1)."""
+    if not connection:
+        return headers
     nominated = {token.strip().lower() for token in connection.split(b",")} - _END_TO_END
     if nominated <= _PLAIN_OPTIONS:
         return headers
