@@ -11,6 +11,15 @@ from local import stack
 from local.client import Client
 from tests.support.stacks import run_dir
 
+_QUEUES: Final = ("/api/v1/auth", "/api/referrals", "/api/Sponsorship/admin", "/api/v1/audit")
+# Addresses that are a fixed word for one method and somebody's id for another: GET there says that the id is none.
+ALSO_AN_ID: Final = frozenset(
+    {
+        "/api/Sponsorship/farmer/invitations/bulk",
+        "/api/referrals/sign-in",
+        *(f"{area}/queues/dead-letters/{deed}" for area in _QUEUES for deed in ("redrive", "drop")),
+    }
+)
 _LIMITS: Final = ("SIGN_INS", "RESETS", "PUBLIC_CALLS", "ADDRESS_CALLS", "ACCOUNT_CALLS")
 
 

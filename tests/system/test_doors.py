@@ -8,7 +8,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from tests.system.conftest import People
+from tests.system.conftest import ALSO_AN_ID, People
 
 FORGED: Final = {
     "x-user-id": "166",
@@ -47,8 +47,6 @@ READABLE: Final = {
     "audit": "/api/v1/audit/events",
 }
 METHODS: Final = ("get", "post", "put", "patch", "delete", "trace")
-# Fixed words that a GET takes for somebody's id, and finds none.
-ALSO_AN_ID: Final = frozenset({"/api/Sponsorship/farmer/invitations/bulk", "/api/referrals/sign-in"})
 AN_ID: Final = "0199d6f2-7c1b-7c44-9f0e-3f6a5f2b8c11"
 
 Operation = dict[str, Any]

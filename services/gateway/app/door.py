@@ -144,6 +144,11 @@ class Door:
             self._take(visit, "address", address_key(visit.address))  # whoever searches is counted too
             raise
 
+    def _is_inside(self, visit: Visit, incoming: Incoming) -> bool:
+        """Tell whether operators ask; the address of an unknown proxy says nothing of who is behind it."""
+        told = incoming.get(b"x-forwarded-for") is None or self._gateway.proxies.include(visit.peer)
+        return told and self._gateway.operators.include(visit.address)
+
     def _is_preflight(self, visit: Visit, incoming: Incoming) -> bool:
         """Tell whether a browser asks for leave; an origin that is not listed gets none, by silence."""
         if visit.method != "OPTIONS" or incoming.get(b"access-control-request-method") is None:
@@ -232,7 +237,7 @@ class Door:
     async def _show_page(self, visit: Visit, incoming: Incoming, scope: Any, receive: Receive) -> None:
         """Let the framework answer one of the gateway's own addresses."""
         visit.label = "page"
-        if visit.path in _INSIDE_ONLY and not self._gateway.operators.include(visit.address):
+        if visit.path in _INSIDE_ONLY and not self._is_inside(visit, incoming):
             raise OnlyFromInside
         if visit.path not in _UNLIMITED:
             self._take(visit, "address", address_key(visit.address))

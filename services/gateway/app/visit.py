@@ -33,6 +33,7 @@ class Visit:
         "limits",
         "method",
         "path",
+        "peer",
         "problem",
         "request_id",
         "scheme",
@@ -52,6 +53,7 @@ class Visit:
         self.path: bytes = scope["raw_path"]
         peer = scope.get("client")
         self.address: str = peer[0] if peer else ""
+        self.peer = self.address  # who holds the connection; `address` is who is said to be behind a trusted proxy
         self.scheme: bytes = scope["scheme"].encode()
         self.label = "none"
         self.secret_path = False

@@ -3,6 +3,7 @@
 
 const METHODS = ["get", "post", "put", "patch", "delete"];
 const token = document.getElementById("token");
+const search = document.getElementById("search");
 
 function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
@@ -93,12 +94,22 @@ function request(method, path, parameters, body, inputs) {
   return [query.size ? `${target}?${query}` : target, options];
 }
 
+// A spreadsheet or another file is not shown but offered, under the name that the service gives it.
+function offerFile(output, blob, disposition) {
+  const name = /filename="?([^";]+)/.exec(disposition ?? "")?.[1] ?? "answer";
+  const link = element("a", { href: URL.createObjectURL(blob), download: name }, `Save ${name} (${blob.size} bytes)`);
+  output.before(element("p", {}, link));
+}
+
 async function show(output, path, options) {
   const started = performance.now();
   try {
     const answer = await fetch(path, options);
-    const text = await answer.text();
+    const type = answer.headers.get("content-type") ?? "";
+    const isText = type === "" || /^text|\b(json|xml)\b/.test(type);
+    const text = isText ? await answer.text() : "";
     let pretty = text;
+    if (!isText) offerFile(output, await answer.blob(), answer.headers.get("content-disposition"));
     try {
       const parsed = JSON.parse(text);
       pretty = JSON.stringify(parsed, null, 2);
@@ -140,7 +151,14 @@ function operationView(description, path, item, method) {
   return element(
     "details",
     { id: operation.operationId ?? "" },
-    element("summary", {}, element("b", {}, method.toUpperCase()), element("code", {}, path), ` ${operation.summary ?? ""}`),
+    element(
+      "summary",
+      {},
+      element("b", {}, method.toUpperCase()),
+      element("code", {}, path),
+      ` ${operation.summary ?? ""}`,
+      element("span", { className: "note mark" }, isPublic ? "public" : ""),
+    ),
     element("p", {}, operation.description ?? ""),
     element("p", { className: "note" }, isPublic ? "Public." : "Needs an access token."),
     form,
@@ -149,17 +167,38 @@ function operationView(description, path, item, method) {
   );
 }
 
+function showOnlyMatches() {
+  const wanted = search.value.trim().toLowerCase();
+  for (const section of document.querySelectorAll("main section")) {
+    const calls = [...section.querySelectorAll("details")];
+    for (const call of calls) call.hidden = !call.querySelector("summary").textContent.toLowerCase().includes(wanted);
+    section.hidden = calls.every((call) => call.hidden);
+  }
+}
+
+// An address such as /docs#auth.login opens that call.
+function openNamed() {
+  const named = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (named instanceof HTMLDetailsElement) named.open = true;
+  named?.scrollIntoView();
+}
+
 async function load() {
   const place = document.getElementById("operations");
   try {
     const description = await (await fetch("/openapi.json")).json();
-    const sections = new Map(description.tags.map(({ name }) => [name, element("section", {}, element("h2", {}, name))]));
+    const names = description.tags.map(({ name }) => name);
+    const sections = new Map(names.map((name) => [name, element("section", { id: name }, element("h2", {}, name))]));
+    const links = names.map((name) => element("a", { href: `#${name}` }, name));
+    document.getElementById("services").replaceChildren(...links);
     for (const [path, item] of Object.entries(description.paths)) {
       for (const method of METHODS.filter((name) => item[name])) {
         sections.get(item[method].tags[0])?.append(operationView(description, path, item, method));
       }
     }
     place.replaceChildren(...sections.values());
+    showOnlyMatches();
+    openNamed();
     for (const service of description["x-missing-services"] ?? []) {
       place.prepend(element("p", {}, `The service ${service} does not answer; its calls are not shown.`));
     }
@@ -168,4 +207,7 @@ async function load() {
   }
 }
 
+search.addEventListener("input", showOnlyMatches);
+addEventListener("hashchange", openNamed);
+for (const form of document.querySelectorAll("form.token")) form.addEventListener("submit", (event) => event.preventDefault());
 load();
