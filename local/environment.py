@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -107,6 +108,7 @@ class Surroundings:
             "SANDBOX_MICROSOFT_PORT": str(self.ports.microsoft),
             "SANDBOX_MICROSOFT_DIR": str(self.microsoft_dir),
             "SANDBOX_PROVIDER_PORT": str(self.ports.provider),
+            "SANDBOX_VERIMOR_REPORT_URL": self._verimor_report_url(),
         }
 
     def _of_stores(self) -> dict[str, str]:
@@ -149,6 +151,11 @@ class Surroundings:
             "INVITATIONS_TWILIO_FROM": "+15005550006",  # the number that Twilio's own documentation tests with
             "INVITATIONS_TWILIO_CONTENT_SID": "HX" + "0" * 32,
         }
+
+    def _verimor_report_url(self) -> str:
+        """Give what `python -m services.invitations report-address` says, for the stand-in's panel."""
+        key = hmac.digest(self._secret("verimor").encode(), b"verimor delivery reports", "sha256").hex()
+        return f"{self.gateway_url}/callbacks/verimor?key={key}"
 
     def _secret(self, name: str) -> str:
         return self._kept(name, lambda: secrets.token_hex(20))

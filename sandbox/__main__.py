@@ -31,11 +31,18 @@ def microsoft(
 
 
 @app.command()
-def provider(port: Port, host: Host = "127.0.0.1") -> None:
+def provider(
+    port: Port,
+    host: Host = "127.0.0.1",
+    verimor_report_url: Annotated[
+        str | None,
+        typer.Option(envvar="SANDBOX_VERIMOR_REPORT_URL", help="Where Verimor's account has its reports sent."),
+    ] = None,
+) -> None:
     """Run local messaging providers: SMS and WhatsApp."""
     from sandbox import messaging_provider  # noqa: PLC0415
 
-    messaging_provider.run(host, port)
+    messaging_provider.run(host, port, verimor_report_url=verimor_report_url)
 
 
 if __name__ == "__main__":

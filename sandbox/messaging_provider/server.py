@@ -6,7 +6,7 @@ from sandbox.messaging_provider.app import MessagingProvider
 from sandbox.messaging_provider.http import Connection
 
 
-def run(host: str, port: int, *, callback_url: str | None = None) -> None:
-    """Serve until told to stop; `callback_url` is where Verimor's account has its delivery reports sent."""
-    application = MessagingProvider(verimor_report_url=callback_url)
+def run(host: str, port: int, *, verimor_report_url: str | None = None) -> None:
+    """Serve until told to stop; the address is where Verimor's account has its delivery reports sent."""
+    application = MessagingProvider(verimor_report_url=verimor_report_url)
     uvicorn.run(application, host=host, port=port, http=Connection, log_level="warning", access_log=False)

@@ -253,7 +253,7 @@ async def test_the_last_day_is_told_by_the_clock_of_istanbul(stage: Stage) -> No
     async with stage.context.database.transaction() as conn:
         await conn.execute("UPDATE invitations SET expires_at = '2099-12-30T22:30:00Z'")
     page = await stage.http.get(f"/ref/{result['invitationToken']}", headers=PAGE)
-    assert "Son gün: 31.12.2099 01:30" in page.text
+    assert "Son gün: 31.12.2099, saat 01:30" in page.text
 
 
 async def test_an_admin_without_a_grant_may_look_but_not_act(stage: Stage) -> None:

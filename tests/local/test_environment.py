@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -45,6 +47,14 @@ def test_the_passwords_are_kept_for_the_next_start_where_only_their_owner_reads_
     assert permissions.User.of(again.amqp_url("auth")).password in passwords
     kept = {path.read_text(): path for path in (tmp_path / "secrets").iterdir()}
     assert {stat.S_IMODE(kept[password].stat().st_mode) for password in passwords} == {0o600}
+
+
+def test_the_stand_in_is_told_the_address_for_reports_that_the_service_gives(tmp_path: Path) -> None:
+    variables = surroundings_of_ours(tmp_path).environment()
+    told = {name: value for name, value in variables.items() if name.startswith(("INVITATIONS_", "LOG_"))}
+    command = [sys.executable, "-m", "services.invitations", "report-address"]
+    said = subprocess.run(command, env=told, check=True, capture_output=True, text=True).stdout.strip()
+    assert variables["SANDBOX_VERIMOR_REPORT_URL"] == said
 
 
 def test_a_given_broker_is_used_by_everybody_as_it_was_given(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ async def show_offer(request: Request, token: Token, context: CurrentContext) ->
     lines = [
         f"Sayın {invitation['farmer_name'] or 'çiftçimiz'},",
         f"{invitation['sponsor_name']} size {invitation['code_count']} adet {invitation['tier']} paketi hediye etti.",
-        f"Son gün: {invitation['expires_at'].astimezone(ISTANBUL):%d.%m.%Y %H:%M}",
+        f"Son gün: {invitation['expires_at'].astimezone(ISTANBUL):%d.%m.%Y, saat %H:%M}",
     ]
     return _page(_TITLE, lines, action=f"/ref/{token}/accept", button="Kabul ediyorum", opt_out=f"/ref/{token}/opt-out")
 
