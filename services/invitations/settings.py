@@ -24,7 +24,7 @@ class InvitationsSettings(StoreSettings):
     # The address in the farmers' messages: the gateway as farmers reach it.
     link_base_url: str = "http://127.0.0.1:8000"
     callback_base_url: str = "http://127.0.0.1:8000"
-    # A file that is read takes a process of up to 512 MB; others wait their turn.
+    # A file that is read takes a process of up to 280 MiB; others wait their turn.
     files_at_once: int = 2
     upload_folder: Path = Field(default_factory=lambda: Path(gettempdir()))
 

@@ -65,7 +65,7 @@ def parts(worksheet: str | bytes, *, shared_strings: str | bytes | None = None) 
 def zipped(contents: Mapping[str, str | bytes]) -> bytes:
     """Pack parts."""
     file = BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, content in contents.items():
             archive.writestr(name, content)
     return file.getvalue()

@@ -1,9 +1,9 @@
 """Hostile files: each ends as a clear 422 or is harmlessly read, in bounded time, and the service lives on."""
 
 import asyncio
+import resource
 import struct
 import sys
-import time
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -17,7 +17,7 @@ from tests.invitations import spreadsheets as build
 
 HEADER = ["Telefon", "Ad"]
 AHMET = ["05421396386", "Ahmet"]
-SECONDS = 10.0
+PROCESSOR_SECONDS = 10.0
 MERGE = '<mergeCell ref="A1:A2"/>'
 
 
@@ -29,13 +29,19 @@ async def read(path: Path, content: bytes) -> list[spreadsheet.Row]:
 
 async def read_into(rows: list[spreadsheet.Row], path: Path, content: bytes) -> None:
     await asyncio.to_thread(path.write_bytes, content)
-    started = time.monotonic()
+    before = processor_seconds()
     try:
         async with spreadsheet.read_rows(path, limit=100_000) as reading:
             async for batch in reading:
                 rows.extend(batch)
     finally:
-        assert time.monotonic() - started < SECONDS
+        assert processor_seconds() - before < PROCESSOR_SECONDS
+
+
+def processor_seconds() -> float:
+    """Read what ended children have used: the machine may be busy with other things, the reader may not."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.fixture

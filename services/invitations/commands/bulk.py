@@ -13,6 +13,7 @@ from services.invitations.commands import evidence
 from services.invitations.commands.placing import Terms, place_rows
 from services.invitations.domain import tokens
 from services.invitations.domain.bulk import (
+    CANCELLED,
     Channel,
     Door,
     NotASponsor,
@@ -220,15 +221,15 @@ def _result(row: Row, sealer: Sealer, link_base_url: str) -> dict[str, Any]:
         "packageTier": (row["given_tier"] if succeeded else None) or row["tier"],
         "success": succeeded,
     }
-    if succeeded:
+    if succeeded and row["invitation_id"] is not None:  # None: somebody retries the row at this very moment
         token = sealer.open(row["token_sealed"], bound_to=tokens.seal_name(row["invitation_id"])).decode()
         result |= {
             "invitationId": row["invitation_id"],
             "invitationToken": token,
             "invitationLink": tokens.link_to(link_base_url, token),
         }
-    else:
-        result["errorMessage"] = row["reason"]
+    if not succeeded:
+        result["errorMessage"] = row["reason"] or CANCELLED
     refusal = Refusal(row["refusal"]) if row["refusal"] else None
     result["deliveryStatus"] = delivery_status(outcome, refusal)
     return result

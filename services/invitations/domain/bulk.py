@@ -68,6 +68,8 @@ REASONS: Final = {
     Refusal.DELIVERY: "Mesaj gönderilemedi.",
 }
 
+CANCELLED: Final = "Davet iptal edildi."
+
 _STATUS_OF_REFUSAL: Final = {
     Refusal.INVALID_PHONE: "Failed - Invalid Phone",
     Refusal.INVALID_TIER: "Failed - Invalid Tier",
