@@ -62,7 +62,7 @@ class Identity:
 
     def begin(self, client_id: str, scope: str, tenant: str, host: str) -> Answer:
         """Make a device code and the code that a person types."""
-        if fault := self._fault("devicecode", None):
+        if fault := self.fault("devicecode"):
             return fault
         device_code = secrets.token_urlsafe(48)
         user_code = "".join(secrets.choice(_USER_CODE_LETTERS) for _ in range(9))
@@ -97,7 +97,7 @@ class Identity:
     def exchange(self, form: dict[str, str], tenant: str) -> Answer:
         """Answer at the token endpoint."""
         grant = {DEVICE_GRANT: "device_code"}.get(form.get("grant_type", ""), form.get("grant_type", ""))
-        if fault := self._fault("token", grant):
+        if fault := self.fault("token", grant):
             return fault
         if grant == "device_code":
             return self._poll(form)
@@ -167,7 +167,8 @@ class Identity:
             body["refresh_in"] = self.knobs.refresh_in
         return 200, {}, {name: value for name, value in body.items() if name not in self.knobs.omitted_fields}
 
-    def _fault(self, endpoint: str, grant: str | None) -> Answer | None:
+    def fault(self, endpoint: str, grant: str | None = None) -> Answer | None:
+        """Give the fault that was asked for at this endpoint, as often as it was asked for."""
         for fault in self.knobs.identity_faults:
             if fault.times > 0 and fault.endpoint == endpoint and fault.grant in {None, grant}:
                 fault.times -= 1

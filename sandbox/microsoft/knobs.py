@@ -35,7 +35,7 @@ class IdentityFault(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    endpoint: Literal["devicecode", "token"]
+    endpoint: Literal["discovery", "devicecode", "token"]
     grant: Literal["device_code", "refresh_token"] | None = None
     status: int = 400
     error: str = "invalid_grant"
@@ -84,7 +84,7 @@ class Knobs(BaseModel):
     api_faults: list[ApiFault] = []
     page_size: int = Field(default=100, ge=1, le=100)
     page_delay_seconds: float = Field(default=0, ge=0, le=60)
-    next_link: Literal["documented", "complete", "foreign_host"] = "documented"
+    next_link: Literal["documented", "complete", "foreign_host", "own_page"] = "documented"
     foreign_host: str = "referrals.attacker.example"
     skip_token_honoured_on: Literal["both", "known_path", "given_path"] = "both"
     date_filter: Literal["both", "unquoted", "quoted", "refused", "ignored"] = "both"

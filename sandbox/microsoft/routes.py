@@ -7,7 +7,7 @@ import html
 import json
 import uuid
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
@@ -37,10 +37,12 @@ def _sandbox(request: Request) -> Sandbox:
 
 
 @router.get("/{tenant}/v2.0/.well-known/openid-configuration")
-async def discover(tenant: str, request: Request) -> dict[str, Any]:
+async def discover(tenant: str, request: Request) -> Response:
     """OIDC discovery, every address on the host that the client used."""
+    if fault := _sandbox(request).identity.fault("discovery"):
+        return _json(fault)
     base = f"https://{request.headers['host']}/{tenant}"
-    return {
+    metadata = {
         "issuer": f"{base}/v2.0",
         "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
         "token_endpoint": f"{base}/oauth2/v2.0/token",
@@ -50,6 +52,7 @@ async def discover(tenant: str, request: Request) -> dict[str, Any]:
         "subject_types_supported": ["pairwise"],
         "id_token_signing_alg_values_supported": ["RS256"],
     }
+    return JSONResponse(metadata)
 
 
 @router.post("/{tenant}/oauth2/v2.0/devicecode")

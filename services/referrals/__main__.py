@@ -21,6 +21,7 @@ from services.referrals.app import create_app
 from services.referrals.commands import connection, sign_in
 from services.referrals.commands import sync as sync_commands
 from services.referrals.context import Context, make_context
+from services.referrals.domain.failures import SignInRequired, TokenCacheInvalid
 from services.referrals.domain.sign_ins import SignInState
 from services.referrals.domain.syncs import Sync, SyncState
 from services.referrals.settings import ReferralsSettings
@@ -120,11 +121,18 @@ def import_cache(file: Annotated[Path, typer.Argument(exists=True, dir_okay=Fals
     """Take over the plain `.token_cache` file of the older tool; delete the file afterwards."""
 
     async def work(context: Context) -> None:
-        account = await connection.import_cache(context.access, file.read_text(), asked_by=_OPERATOR)
+        account = await connection.import_cache(context.access, _text_of(file), asked_by=_OPERATOR)
         typer.echo(f"Account cached: {account.username}")
         typer.echo(f"Now delete {file}: it is readable to whoever finds it.")
 
     _run(work)
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TokenCacheInvalid(f"{file} cannot be read as text: {error}") from error
 
 
 async def _sign_in(context: Context) -> None:
@@ -150,7 +158,7 @@ async def _show_connection(context: Context) -> None:
     async with context.database.connection() as conn:
         stored = await connection_store.find_connection(conn)
     if stored is None:
-        raise Failure("Nobody has signed in yet: python -m services.referrals sign-in")
+        raise SignInRequired
     connection.open_cache(context.access, stored)
     typer.echo(f"Account cached: {stored.account.username}")
     typer.echo(f"Tenant: {stored.account.tenant_id}")

@@ -56,7 +56,12 @@ def make_context(settings: ReferralsSettings) -> Context:
         backoff_seconds=settings.backoff_seconds,
     )
     return Context(
-        access=Access(database, microsoft, Sealer(settings.key_bytes), str(settings.tenant_id)),
+        access=Access(
+            database,
+            microsoft,
+            Sealer(settings.key_bytes),
+            tenant_id=str(settings.tenant_id) if settings.tenant_id else None,
+        ),
         partner_center=partner_center,
         rules=SyncRules(
             is_enabled=settings.enabled,

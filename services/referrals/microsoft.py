@@ -38,6 +38,8 @@ _REQUEST_SECONDS: Final = 8
 _COMFORTABLE_SECONDS: Final = 300
 _RETRYABLE: Final = frozenset({"temporarily_unavailable", "server_error", "service_unavailable"})
 _NETWORK: Final = (requests.RequestException, MsalServiceError)
+# How discovery answers for a tenant that is not there.
+_UNKNOWN_TENANT: Final = ([400], [404])
 
 Flow = dict[str, Any]
 
@@ -82,10 +84,12 @@ class Token:
 class Microsoft:
     """The one public client application that we are at Microsoft."""
 
-    def __init__(self, *, authority: str, client_id: str | None, scope: str, ca_file: Path | None = None) -> None:
+    def __init__(
+        self, *, authority: str | None, client_id: str | None, scope: str, ca_file: Path | None = None
+    ) -> None:
         self._authority = authority
         self._client_id = client_id
-        self._scopes = [scope]
+        self._scope = scope
         self._ca_file = ca_file
 
     async def begin_sign_in(self) -> DeviceCode:
@@ -111,26 +115,35 @@ class Microsoft:
         """Give the cached token if it has life enough left, without network or lock."""
         cache = _open(token_cache)
         query = {"client_id": self._client_id}
-        for entry in cache.search(cache.CredentialType.ACCESS_TOKEN, target=self._scopes, query=query):
+        for entry in cache.search(cache.CredentialType.ACCESS_TOKEN, query=query):
             expires_on = int(entry["expires_on"])
             is_aging = int(entry.get("refresh_on", expires_on)) < time.time()
-            if expires_on - time.time() > _COMFORTABLE_SECONDS and not is_aging:
+            is_comfortable = expires_on - time.time() > _COMFORTABLE_SECONDS and not is_aging
+            if is_comfortable and self._is_for_us(entry.get("target", "").split()):
                 return Token(entry["secret"], datetime.fromtimestamp(expires_on, UTC))
         return None
 
     def account_of(self, token_cache: str) -> Account:
-        """Say whose tokens a cache holds; raises TokenCacheInvalid unless it is exactly one account's."""
+        """Say whose sign-in a cache holds; raises TokenCacheInvalid unless it is one account's that we can renew."""
         cache = _open(token_cache)
         found = list(cache.search(cache.CredentialType.ACCOUNT))
         if len(found) != 1:
             raise TokenCacheInvalid(f"The token cache holds {len(found)} accounts; exactly one is expected.")
-        _, _, home_tenant = str(found[0]["home_account_id"]).partition(".")
-        tenant = str(found[0].get("realm") or home_tenant)
-        return Account(found[0]["home_account_id"], found[0].get("username", ""), tenant)
+        home_account_id = str(found[0].get("home_account_id"))
+        query = {"client_id": self._client_id, "home_account_id": home_account_id}
+        if not any(token.get("secret") for token in cache.search(cache.CredentialType.REFRESH_TOKEN, query=query)):
+            raise TokenCacheInvalid(f"The token cache holds no refresh token of application {self._client_id}.")
+        tenant = str(found[0].get("realm") or home_account_id.partition(".")[2])
+        return Account(home_account_id, str(found[0].get("username", "")), tenant)
+
+    def _is_for_us(self, granted: list[str]) -> bool:
+        """Tell whether a token is for our API: Microsoft may grant `.default` under another name (facts 2.2)."""
+        resource = self._scope.rpartition("/")[0]
+        return self._scope in granted or bool(resource and any(scope.startswith(f"{resource}/") for scope in granted))
 
     def _begin(self) -> Flow:
         with self._application(msal.SerializableTokenCache()) as application:
-            flow: Flow = application.initiate_device_flow(scopes=self._scopes)
+            flow: Flow = application.initiate_device_flow(scopes=[self._scope])
         if "user_code" not in flow:
             raise _refusal(flow)
         return flow
@@ -151,8 +164,10 @@ class Microsoft:
         try:
             account = self.account_of(token_cache)
         except TokenCacheInvalid as error:
-            # Without client_info and id_token MSAL knows no account, and no silent renewal would ever work.
-            raise SignInRefused("Microsoft did not say whose account it is. Try again.", error="no_account") from error
+            # Without client_info and id_token MSAL knows no account; without a refresh token all ends within the hour.
+            raise SignInRefused(
+                f"Microsoft's answer is incomplete, try again: {error.message}", error="incomplete_answer"
+            ) from error
         tenant = str(result.get("id_token_claims", {}).get("tid") or account.tenant_id)
         expires_at = datetime.now(UTC) + timedelta(seconds=int(result["expires_in"]))
         return SignedIn(Account(account.home_account_id, account.username, tenant), token_cache, expires_at)
@@ -162,14 +177,14 @@ class Microsoft:
         with self._application(cache) as application:
             accounts = application.get_accounts()
             result = application.acquire_token_silent_with_error(
-                self._scopes,
+                [self._scope],
                 account=accounts[0] if accounts else None,
                 force_refresh=force,
                 # Without MsalServiceError a 5xx raises although an aging token is still good (measured).
                 http_exceptions=_NETWORK,
             )
         if result is None:
-            raise SignInRequired("The stored sign-in holds no token that could be renewed.")
+            raise SignInRequired("The stored sign-in holds no token that could be renewed: sign in again.")
         if "access_token" not in result:
             if result.get("error") in _RETRYABLE:
                 raise MicrosoftUnavailable(_first_line(result))
@@ -183,9 +198,15 @@ class Microsoft:
     @contextmanager
     def _application(self, cache: msal.SerializableTokenCache) -> Iterator[msal.PublicClientApplication]:
         """Lend a new application; what it raises when Microsoft is away becomes one error that may be tried again."""
-        if self._client_id is None:
+        if self._client_id is None or self._authority is None:
             raise PartnerCenterNotConfigured
+        statuses: list[int] = []
+
+        def note_status(response: requests.Response, **_: Any) -> None:
+            statuses.append(response.status_code)
+
         with requests.Session() as session:
+            session.hooks["response"].append(note_status)
             # REQUESTS_CA_BUNDLE in the environment would silently beat `verify` (measured).
             session.trust_env = False
             session.verify = str(self._ca_file) if self._ca_file else True
@@ -201,8 +222,13 @@ class Microsoft:
                     token_cache=cache,
                 )
             except (*_NETWORK, ValueError, KeyError, RuntimeError) as error:
-                # MSAL: ValueError when discovery does not answer, KeyError and RuntimeError on half an answer.
-                raise MicrosoftUnavailable(f"Microsoft's sign-in did not answer ({type(error).__name__}).") from error
+                # MSAL: ValueError when discovery refuses or is no JSON, KeyError and RuntimeError on half an answer.
+                if isinstance(error, ValueError) and statuses[-1:] in _UNKNOWN_TENANT:
+                    raise PartnerCenterNotConfigured(
+                        "Microsoft knows no such tenant: check HUNTER_PARTNER_CENTER_TENANT_ID "
+                        "and HUNTER_PARTNER_CENTER_AUTHORITY."
+                    ) from error
+                raise MicrosoftUnavailable(f"Microsoft's sign-in did not answer ({_why(error)}).") from error
 
 
 def _open(token_cache: str) -> msal.SerializableTokenCache:
@@ -211,11 +237,22 @@ def _open(token_cache: str) -> msal.SerializableTokenCache:
         content = json.loads(token_cache)
     except ValueError as error:
         raise TokenCacheInvalid("The token cache is not JSON.") from error
-    if not isinstance(content, dict):
-        raise TokenCacheInvalid("The token cache is not a JSON object.")
+    sections = content.values() if isinstance(content, dict) else [None]
+    if not all(isinstance(section, dict) and _is_section(section) for section in sections):
+        raise TokenCacheInvalid("The token cache is none of MSAL's: objects of objects are expected.")
     cache = msal.SerializableTokenCache()
     cache.deserialize(token_cache)
     return cache
+
+
+def _is_section(section: dict[str, Any]) -> bool:
+    return all(isinstance(entry, dict) for entry in section.values())
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate is not trusted; a proxy's own authority goes into HUNTER_PARTNER_CENTER_CA_FILE"
+    return type(error).__name__
 
 
 # What Microsoft's numbers mean to an operator. The docs warn not to branch on them; they only choose the words.

@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from services.referrals.commands.sign_in import BegunSignIn
+from services.referrals.domain.failures import SignInRequired
 from services.referrals.domain.sign_ins import Condition, SignInState, StoredSignIn
 from services.referrals.domain.syncs import Mode, Sync, SyncState
 from services.referrals.store.sign_ins import SignIn
@@ -171,8 +172,9 @@ class ConnectionBody(BaseModel):
     def of(cls, stored: StoredSignIn | None, *, is_enabled: bool, cannot_open: str | None = None) -> Self:
         """Describe the stored sign-in; a cache that the keys do not open counts as none, and the reason says so."""
         if stored is None:
-            reason = "Nobody has signed in at Partner Center yet."
-            return cls(status=Condition.SIGN_IN_REQUIRED, partner_center_enabled=is_enabled, reason=reason)
+            return cls(
+                status=Condition.SIGN_IN_REQUIRED, partner_center_enabled=is_enabled, reason=SignInRequired.message
+            )
         condition = Condition.SIGN_IN_REQUIRED if cannot_open else stored.condition(datetime.now(UTC))
         return cls(
             status=condition,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from typing import ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -74,9 +75,15 @@ class ReferralsSettings(StoreSettings):
 
     @field_validator("ca_file")
     @classmethod
-    def _ca_file_is_there(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_file():
+    def _ca_file_can_be_read(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        if not value.is_file():
             raise ValueError(f"there is no file {value}")
+        try:
+            ssl.create_default_context(cafile=value)
+        except OSError as error:  # an SSLError is one
+            raise ValueError(f"{value} holds no certificates that can be read (PEM is expected)") from error
         return value
 
     @model_validator(mode="after")
@@ -103,7 +110,8 @@ class ReferralsSettings(StoreSettings):
         return parse_keys(self.token_cache_keys.get_secret_value())
 
     @property
-    def tenant_authority(self) -> str:
-        """Give the authority with the tenant in its path, as MSAL wants it."""
-        has_tenant = urlsplit(self.authority).path.strip("/")
-        return self.authority if has_tenant else f"{self.authority}/{self.tenant_id}"
+    def tenant_authority(self) -> str | None:
+        """Give the authority with the tenant in its path, as MSAL wants it; None when nobody has said which tenant."""
+        if urlsplit(self.authority).path.strip("/"):
+            return self.authority
+        return f"{self.authority}/{self.tenant_id}" if self.tenant_id else None

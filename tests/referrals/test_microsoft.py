@@ -136,13 +136,17 @@ async def test_one_503_does_not_block_the_sign_ins_that_follow(sandbox: SandboxM
     assert isinstance(await microsoft.poll_sign_in(code.flow), SignedIn)
 
 
-@pytest.mark.parametrize("omitted", [["client_info", "id_token"]])
-async def test_an_answer_without_an_account_is_refused(
-    sandbox: SandboxMicrosoft, microsoft: Microsoft, omitted: list[str]
+@pytest.mark.parametrize(
+    ("omitted", "words"),
+    [(["client_info", "id_token"], "0 accounts"), (["refresh_token"], "no refresh token")],
+)
+async def test_an_answer_that_could_never_be_renewed_is_refused(
+    sandbox: SandboxMicrosoft, microsoft: Microsoft, omitted: list[str], words: str
 ) -> None:
     sandbox.turn(omitted_fields=omitted)
-    with pytest.raises(SignInRefused, match="whose account"):
+    with pytest.raises(SignInRefused, match=words) as refused:
         await approved(sandbox, microsoft)
+    assert refused.value.error == "incomplete_answer"
 
 
 async def test_the_tenant_is_that_of_the_token_and_not_the_one_asked_for(
@@ -160,6 +164,15 @@ async def test_a_cached_token_is_served_without_a_call(sandbox: SandboxMicrosoft
     assert token is not None
     assert token.access_token.startswith("at-")
     assert sandbox.state()["requests"] == calls
+
+
+async def test_a_token_that_was_granted_under_another_scope_is_served_from_the_cache_too(
+    sandbox: SandboxMicrosoft, microsoft: Microsoft
+) -> None:
+    sandbox.turn(granted_scope="https://api.partner.microsoft.com/user_impersonation openid profile")
+    assert microsoft.comfortable_token((await approved(sandbox, microsoft)).token_cache) is not None
+    sandbox.turn(granted_scope="https://graph.microsoft.com/User.Read")
+    assert microsoft.comfortable_token((await approved(sandbox, microsoft)).token_cache) is None
 
 
 async def test_a_token_about_to_expire_is_renewed_and_the_cache_changes(
@@ -187,11 +200,23 @@ async def test_an_aging_token_is_used_on_while_the_token_endpoint_is_down(
     assert (await microsoft.renew(signed_in.token_cache)).access_token
 
 
-async def test_a_revoked_sign_in_needs_a_person_and_says_why(sandbox: SandboxMicrosoft, microsoft: Microsoft) -> None:
+@pytest.mark.parametrize(
+    ("code", "cure"),
+    [
+        (50173, "changed password.*sign in again"),
+        (700082, "not used for too long: sign in again"),
+        (70043, "sign-in frequency policy.*sign in again"),
+        (50076, "second factor: sign in again"),
+        (53003, "Conditional Access policy.*excluded"),
+    ],
+)
+async def test_a_sign_in_that_microsoft_ended_needs_a_person_and_says_why(
+    sandbox: SandboxMicrosoft, microsoft: Microsoft, code: int, cure: str
+) -> None:
     signed_in = await approved(sandbox, microsoft)
-    fault = {"endpoint": "token", "codes": [50173], "description": "AADSTS50173: The grant was revoked."}
+    fault = {"endpoint": "token", "codes": [code], "description": f"AADSTS{code}: Refused."}
     sandbox.turn(identity_faults=[fault])
-    with pytest.raises(SignInRequired, match=r"changed password.*AADSTS50173"):
+    with pytest.raises(SignInRequired, match=f"{cure}.*AADSTS{code}"):
         await microsoft.renew(signed_in.token_cache, force=True)
 
 
@@ -216,16 +241,64 @@ async def test_a_ca_bundle_in_the_environment_does_not_beat_our_trust(
     assert isinstance(await microsoft.begin_sign_in(), DeviceCode)
 
 
-async def test_without_an_application_nothing_is_asked(sandbox: SandboxMicrosoft) -> None:
-    unconfigured = Microsoft(authority=sandbox.authority, client_id=None, scope=SCOPE)
+async def test_a_certificate_that_is_not_trusted_is_named(sandbox: SandboxMicrosoft) -> None:
+    distrustful = Microsoft(authority=sandbox.authority, client_id=CLIENT_ID, scope=SCOPE)
+    with pytest.raises(MicrosoftUnavailable, match="HUNTER_PARTNER_CENTER_CA_FILE"):
+        await distrustful.begin_sign_in()
+
+
+@pytest.mark.parametrize(("client_id", "has_tenant"), [(None, True), (CLIENT_ID, False)])
+async def test_without_an_application_or_a_tenant_nothing_is_asked(
+    sandbox: SandboxMicrosoft, client_id: str | None, *, has_tenant: bool
+) -> None:
+    unconfigured = Microsoft(
+        authority=sandbox.authority if has_tenant else None, client_id=client_id, scope=SCOPE, ca_file=sandbox.ca_file
+    )
     with pytest.raises(PartnerCenterNotConfigured):
         await unconfigured.begin_sign_in()
+    assert sandbox.state()["requests"] == {}
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "5", "{}"])
+async def test_a_tenant_that_is_not_there_is_a_setting_to_correct_and_no_outage(
+    sandbox: SandboxMicrosoft, microsoft: Microsoft
+) -> None:
+    token_cache = (await approved(sandbox, microsoft)).token_cache
+    sandbox.turn(identity_faults=[{"endpoint": "discovery", "error": "invalid_tenant", "codes": [90002], "times": 2}])
+    with pytest.raises(PartnerCenterNotConfigured, match="HUNTER_PARTNER_CENTER_TENANT_ID"):
+        await microsoft.begin_sign_in()
+    with pytest.raises(PartnerCenterNotConfigured, match="HUNTER_PARTNER_CENTER_TENANT_ID"):
+        await microsoft.renew(token_cache, force=True)
+    for status in (429, 503):
+        sandbox.turn(identity_faults=[{"endpoint": "discovery", "status": status}])
+        with pytest.raises(MicrosoftUnavailable):
+            await microsoft.begin_sign_in()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        "5",
+        "{}",
+        '{"Account": []}',
+        '{"Account": {"a": "text"}}',
+        '{"Account": {"a": {"home_account_id": 5}}}',
+        '{"Account": {"a": {"home_account_id": "x.y"}}, "RefreshToken": 7}',
+        '{"Account": {"a": {"home_account_id": "x.y"}}, "RefreshToken": {"b": {}}}',
+    ],
+)
 async def test_what_is_no_token_cache_is_refused(microsoft: Microsoft, text: str) -> None:
     with pytest.raises(TokenCacheInvalid):
         microsoft.account_of(text)
+
+
+async def test_the_cache_of_another_application_is_refused(sandbox: SandboxMicrosoft, microsoft: Microsoft) -> None:
+    token_cache = (await approved(sandbox, microsoft)).token_cache
+    other = Microsoft(authority=sandbox.authority, client_id=TENANT, scope=SCOPE, ca_file=sandbox.ca_file)
+    with pytest.raises(TokenCacheInvalid, match=f"no refresh token of application {TENANT}"):
+        other.account_of(token_cache)
 
 
 async def test_secrets_do_not_show_in_representations(sandbox: SandboxMicrosoft, microsoft: Microsoft) -> None:

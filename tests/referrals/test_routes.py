@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,7 +19,7 @@ from shared.settings import SettingsInvalid
 from tests.support.asgi import calling
 from tests.support.databases import FreshDatabase
 from tests.support.microsoft import SandboxMicrosoft
-from tests.support.referrals import ADMIN, connect, some_settings
+from tests.support.referrals import ADMIN, connect, rows, some_settings
 from tests.support.tokens import Issuer
 
 
@@ -75,6 +76,16 @@ async def test_a_sync_is_answered_with_the_json_of_the_runbook(
     assert (again["enqueued"], again["task_id"]) == (False, task_id)
 
 
+async def test_pressing_sync_twenty_times_at_once_makes_one_task(
+    client: httpx.AsyncClient, context: Context, admin: dict[str, str]
+) -> None:
+    answers = await asyncio.gather(*(client.post("/api/referrals/sync", headers=admin) for _ in range(20)))
+    bodies = [answer.raise_for_status().json() for answer in answers]
+    assert len({body["task_id"] for body in bodies}) == 1
+    assert sorted(body["enqueued"] for body in bodies) == [False] * 19 + [True]
+    assert len(await rows(context, "SELECT 1 FROM referral_syncs")) == 1
+
+
 async def test_with_the_flag_off_a_sync_is_refused_in_the_runbooks_words(
     sandbox: SandboxMicrosoft, fresh: FreshDatabase, issuer: Issuer, admin: dict[str, str]
 ) -> None:
@@ -120,6 +131,7 @@ async def test_a_sign_in_through_http_from_the_code_to_the_connection(
     sandbox.turn(device_code_interval=0)
     before = (await client.get("/api/referrals/connection", headers=admin)).json()
     assert (before["status"], before["account"]) == ("sign_in_required", None)
+    assert "sign-in" in before["reason"]
     begun = (await client.post("/api/referrals/sign-in", headers=admin)).json()
     assert set(begun) == {"sign_in_id", "verification_uri", "user_code", "expires_at", "interval"}
     path = f"/api/referrals/sign-in/{begun['sign_in_id']}"
@@ -311,6 +323,7 @@ async def test_what_does_not_exist_is_a_404(client: httpx.AsyncClient, admin: di
         ("HUNTER_PARTNER_CENTER_SCOPE", "a b", "one scope"),
         ("HUNTER_PARTNER_CENTER_TOKEN_CACHE_KEYS", "c2hvcnQ=", "32 random bytes"),
         ("HUNTER_PARTNER_CENTER_CA_FILE", "nowhere.pem", "no file"),
+        ("HUNTER_PARTNER_CENTER_CA_FILE", __file__, "holds no certificates"),
         ("HUNTER_PARTNER_CENTER_SYNC_INTERVAL_SECONDS", "0", "greater than or equal to 1"),
         ("HUNTER_PARTNER_CENTER_CLIENT_ID", "", "HUNTER_PARTNER_CENTER_CLIENT_ID"),
         ("ENVIRONMENT", "production", "HUNTER_PARTNER_CENTER_TOKEN_CACHE_KEYS"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from services.referrals.context import Context
 from services.referrals.store import connections as connection_store
 from tests.support.eventually import eventually
 from tests.support.microsoft import SandboxMicrosoft
-from tests.support.referrals import ADMIN, a_worker, audited, connect, run_command
+from tests.support.referrals import ADMIN, ROOT, a_worker, audited, connect, run_command
 
 PAGES = 10
 
@@ -72,6 +74,58 @@ async def test_the_plain_cache_file_of_the_older_tool_is_imported(
     code, output = await run_command(environment, "import-cache", str(plain))
     assert (code, output.splitlines()[0]) == (0, "Account cached: ops@contoso.example")
     assert ("partner_center.cache.imported", "success") in await audited(context)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\xff\xfe\x00", "cannot be read as text"),
+        (b"[]", "none of MSAL's"),
+        (b'{"Account": {"a": "text"}}', "none of MSAL's"),
+        (b"{}", "0 accounts"),
+    ],
+)
+async def test_a_file_that_is_no_token_cache_is_refused_in_one_line(
+    context: Context, environment: dict[str, str], tmp_path: Path, content: bytes, words: str
+) -> None:
+    file = tmp_path / ".token_cache"
+    file.write_bytes(content)
+    code, output = await run_command(environment, "import-cache", str(file))
+    assert (code, len(output.splitlines())) == (1, 1)
+    assert words in output
+    assert await value(context, "SELECT count(*) FROM partner_center_connections") == 0
+
+
+async def test_128_needs_of_4_processes_at_once_cost_one_renewal(
+    context: Context, sandbox: SandboxMicrosoft, environment: dict[str, str]
+) -> None:
+    sandbox.turn(access_token_expires_in=200)
+    await connect(context, sandbox)
+    # A second of delay, so that every process finds the renewal of another one under way.
+    sandbox.turn(access_token_expires_in=3600, one_time_refresh_tokens=True, token_delay_seconds=1)
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.support.token_needs",
+            "32",
+            cwd=ROOT,
+            env=environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdout
+        assert await process.stdout.readline() == b"ready\n"
+    answers = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
+    assert [process.returncode for process in processes] == [0] * 4
+    tokens = [token for output, _ in answers for token in output.decode().split()]
+    assert len(tokens) == 4 * 32
+    assert len(set(tokens)) == 1
+    assert sandbox.state()["token_calls"]["refresh_token:issued"] == 1
+    assert await value(context, "SELECT version FROM partner_center_connections") == 2
 
 
 async def test_a_restarted_service_needs_no_new_sign_in_and_logs_no_secret(

@@ -44,7 +44,7 @@ class Access:
     database: Database
     microsoft: Microsoft
     sealer: Sealer
-    tenant_id: str
+    tenant_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +192,8 @@ async def _report_condition(access: Access, now: datetime) -> None:
         await store.save_condition(conn, condition, refused_because=stored.refused_because)
         if condition is not Condition.HEALTHY:
             reason = f"The sign-in at Partner Center expires about {stored.expires_at:%Y-%m-%d}. Sign in again before."
+            if condition is Condition.SIGN_IN_REQUIRED:
+                reason = f"The sign-in at Partner Center expired about {stored.expires_at:%Y-%m-%d}. Sign in again."
             log.warning("partner_center_connection_expiring expires_at=%s", stored.expires_at.isoformat())
             await outbox.add(conn, PartnerCenterSignInRequired(reason=reason))
 

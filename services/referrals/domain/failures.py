@@ -60,7 +60,10 @@ class SignInRequired(Conflict):
     """A person must sign in at Microsoft before this can go on."""
 
     code = "SIGN_IN_REQUIRED"
-    message = "Sign in at Partner Center first."
+    message = (
+        "Nobody has signed in at Partner Center yet: run `python -m services.referrals sign-in`, "
+        "or POST /api/referrals/sign-in."
+    )
 
 
 class SignInRefused(BadRequest):
@@ -113,10 +116,9 @@ class TokenRefused(Failure):
 
     code = "PARTNER_CENTER_TOKEN_REFUSED"
 
-    def __init__(self, message: str, *, kind: Literal["expired", "mfa", "claims"], claims: str | None = None) -> None:
+    def __init__(self, message: str, *, kind: Literal["expired", "mfa", "claims"]) -> None:
         super().__init__(message)
         self.kind = kind
-        self.claims = claims
 
 
 class QueryRefused(Failure):

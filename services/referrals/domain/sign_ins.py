@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from services.referrals.domain.failures import SignInRefused
+from services.referrals.domain.failures import PartnerCenterNotConfigured, SignInRefused
 
 
 class SignInState(StrEnum):
@@ -67,8 +67,10 @@ class StoredSignIn:
         return Condition.EXPIRING if now >= self.expires_at - WARN_BEFORE else Condition.HEALTHY
 
 
-def refuse_foreign_tenant(account: Account, tenant_id: str) -> None:
+def refuse_foreign_tenant(account: Account, tenant_id: str | None) -> None:
     """Refuse an account of another tenant than ours: its referrals would be another company's."""
+    if tenant_id is None:
+        raise PartnerCenterNotConfigured
     if account.tenant_id.lower() != tenant_id.lower():
         raise SignInRefused(
             f"{account.username or 'The account'} belongs to tenant {account.tenant_id}, but this service is set up "
