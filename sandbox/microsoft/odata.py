@@ -87,6 +87,8 @@ def answer(collection: Collection, query: Query, knobs: Knobs, host: str) -> dic
     if len(items) > len(page):
         last = page[-1]
         following = replace(query, page=query.page + 1, after=(sortable(last[query.field]), last["id"]))
+        if knobs.next_link == "own_page" and query.after is not None:
+            following = query
         envelope["@odata.nextLink"] = _next_link(following, knobs, host)
     return envelope
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import json
 import logging
 import random
-import re
 import ssl
 import time
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -32,7 +29,7 @@ from services.referrals.domain.failures import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Coroutine, Iterator
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -45,8 +42,9 @@ _TIMEOUT: Final = httpx.Timeout(30, connect=10)
 _LONGEST_BACKOFF_SECONDS: Final = 30.0
 # A longer wait is not slept through while a message is held; the sync notes it and comes back.
 _LONGEST_WAIT_SECONDS: Final = 60.0
+# Below 500, and yet nothing is wrong with the query: too slow, locked, too early, too many.
+_PASSING: Final = frozenset({408, 423, 425, 429})
 _MFA_MISSING: Final = "900421"
-_CLAIMS: Final = re.compile(r'claims="([^"]+)"')
 _CLAIMS_MISSING: Final = "insufficient_claims"
 
 
@@ -110,7 +108,7 @@ class PartnerCenter:
             try:
                 response = await self._send(target, access_token)
                 if response.status_code == httpx.codes.OK:
-                    return self._page_of(response)
+                    return self._page_of(response, target)
                 problem = _problem_of(response)
                 self._raise_if_final(problem, response)
                 retry_after = _retry_after(response)
@@ -150,7 +148,7 @@ class PartnerCenter:
             )
         return response
 
-    def _page_of(self, response: httpx.Response) -> Page:
+    def _page_of(self, response: httpx.Response, target: str) -> Page:
         try:
             body = _parsed(response.content)
         except ValueError as error:
@@ -160,7 +158,10 @@ class PartnerCenter:
             raise _NoPageError("the answer holds no list of referrals")
         REQUESTS.labels("ok").inc()
         link = body.get("@odata.nextLink")
-        return Page(items, self._target_of(link) if link else None)
+        next_target = self._target_of(link) if link else None
+        if next_target == target:
+            raise NextLinkRefused("The nextLink leads to its own page; following it would never end.")
+        return Page(items, next_target)
 
     def _target_of(self, next_link: Any) -> str:
         """Take path and query of a nextLink if it names our host; it comes as `http://` and without `/engagements`."""
@@ -183,16 +184,14 @@ class PartnerCenter:
         if _MFA_MISSING in problem.codes:
             raise TokenRefused(f"Partner Center asks for a second factor ({problem}).", kind="mfa")
         if _CLAIMS_MISSING in challenge or _CLAIMS_MISSING in problem.codes:
-            raise TokenRefused(
-                f"Partner Center asks for further claims ({problem}).", kind="claims", claims=_claims_of(challenge)
-            )
+            raise TokenRefused(f"Partner Center asks for further claims ({problem}).", kind="claims")
         if problem.status == httpx.codes.UNAUTHORIZED:
             raise TokenRefused(f"Partner Center refused the token ({problem}).", kind="expired")
         if problem.status == httpx.codes.FORBIDDEN:
             raise AccessDenied(
                 f"The account needs the role Referral Admin or Referral User in Partner Center ({problem})."
             )
-        if problem.status < httpx.codes.INTERNAL_SERVER_ERROR and problem.status != httpx.codes.TOO_MANY_REQUESTS:
+        if problem.status < httpx.codes.INTERNAL_SERVER_ERROR and problem.status not in _PASSING:
             raise QueryRefused(f"Partner Center refused the query ({problem}).")
 
     async def _wait(self, attempt: int, retry_after: float | None, reason: str) -> None:
@@ -207,28 +206,39 @@ class PartnerCenter:
         await asyncio.sleep(seconds)
 
 
-class ReadAhead:
-    """Fetches the page behind the one that was just given, so that Microsoft and Postgres work at the same time.
+class Continued(Protocol):
+    """Whatever is made of a page, as long as it says where the next one is."""
+
+    @property
+    def next_target(self) -> str | None:
+        """Say where the next page is; None on the last one."""
+
+
+P = TypeVar("P", bound=Continued)
+
+
+class ReadAhead(Generic[P]):
+    """Fetches the page behind the one that was just given, so that Microsoft, we and Postgres work at the same time.
 
     It holds two pages at most, so memory stays flat however many there are.
     """
 
-    def __init__(self, partner_center: PartnerCenter) -> None:
-        self._partner_center = partner_center
+    def __init__(self, fetch: Callable[[str, str], Coroutine[Any, Any, P]]) -> None:
+        self._fetch = fetch
         self._target: str | None = None
-        self._task: asyncio.Task[Page] | None = None
+        self._task: asyncio.Task[P] | None = None
 
-    async def get_page(self, target: str, access_token: str) -> Page:
+    async def get_page(self, target: str, access_token: str) -> P:
         """Give a page, fetched already or now; what went wrong ahead is raised here, and asked anew the next time."""
         task, self._task = self._task, None
         if task is None or target != self._target:
             await _drop(task)
-            page = await self._partner_center.get_page(target, access_token)
+            page = await self._fetch(target, access_token)
         else:
             page = await task
         if page.next_target is not None:
             self._target = page.next_target
-            self._task = asyncio.create_task(self._partner_center.get_page(page.next_target, access_token))
+            self._task = asyncio.create_task(self._fetch(page.next_target, access_token))
         return page
 
     async def close(self) -> None:
@@ -245,7 +255,7 @@ def _parsed(content: bytes) -> Any:
         return json.loads(content)
 
 
-async def _drop(task: asyncio.Task[Page] | None) -> None:
+async def _drop(task: asyncio.Task[Any] | None) -> None:
     if task is not None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -273,16 +283,6 @@ def _codes(error: Any) -> Iterator[str]:
         if code is not None:
             yield str(code)
         error = error.get("innerError") or error.get("innererror")
-
-
-def _claims_of(challenge: str) -> str | None:
-    found = _CLAIMS.search(challenge)
-    if not found:
-        return None
-    try:
-        return base64.b64decode(found[1], validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        return None
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from sandbox.microsoft.referrals import generate
 from services.referrals.context import Context, make_context
+from services.referrals.domain.referrals import parse_referral
 from services.referrals.partner_center import Page
+from services.referrals.store import referrals as store
 from tests.support.databases import FreshDatabase
 from tests.support.microsoft import SandboxMicrosoft
 from tests.support.referrals import (
@@ -102,6 +105,15 @@ async def test_an_older_state_never_overwrites_a_newer_one(context: Context, san
     assert name[0]["name"] != "stale page"
 
 
+async def test_the_statement_itself_lets_no_older_state_through(context: Context) -> None:
+    newer = parse_referral(generate(1) | {"name": "newer"})
+    older = parse_referral(generate(1) | {"name": "older", "updatedDateTime": "2020-01-01T00:00:00Z"})
+    async with context.database.transaction() as conn:
+        for referral in (newer, older):
+            await store.save_referrals(conn, [referral])
+    assert await rows(context, "SELECT name FROM partner_center_referrals") == [{"name": "newer"}]
+
+
 async def test_malformed_items_are_set_aside_with_the_reason_and_stop_nothing(
     context: Context, sandbox: SandboxMicrosoft
 ) -> None:
@@ -109,15 +121,102 @@ async def test_malformed_items_are_set_aside_with_the_reason_and_stop_nothing(
     await connect(context, sandbox)
     done = await run(context)
     assert (done.state, done.counts.rejected, done.counts.created) == ("succeeded", 25, 225)
-    rejected = await rows(context, "SELECT page, position, reason, raw FROM referrals_rejected ORDER BY id")
-    assert len(rejected) == 25
+    rejected = await rows(context, "SELECT page, position, reason, raw, times FROM referrals_rejected ORDER BY id")
+    assert sum(row["times"] for row in rejected) == 25
     assert rejected[0] == {
         "page": 1,
         "position": 0,
         "reason": "expected an object, found NoneType",
         "raw": "null",
+        "times": 4,
     }
     assert len({row["reason"] for row in rejected}) == 5
+
+
+async def test_a_malformed_item_is_set_aside_once_however_often_it_comes(
+    context: Context, sandbox: SandboxMicrosoft
+) -> None:
+    sandbox.turn(malformed_every=100)
+    await connect(context, sandbox)
+    for _ in range(3):
+        assert (await run(context, mode="full")).counts.rejected == 3
+    kept = await rows(context, "SELECT reason, times, last_rejected_at > rejected_at AS again FROM referrals_rejected")
+    assert [(row["times"], row["again"]) for row in kept] == [(3, True)] * 3
+
+
+async def test_a_known_referral_that_comes_malformed_is_not_missing(
+    context: Context, sandbox: SandboxMicrosoft
+) -> None:
+    await connect(context, sandbox)
+    await run(context)
+    sandbox.turn(malformed_every=10)
+    assert (await run(context, mode="full")).counts.rejected == 25
+    with_id = [sandbox.referral_id(index) for index in (40, 50, 110, 120, 180, 190)]  # no time, or a NUL in the name
+    missing = await rows(context, "SELECT referral_id FROM partner_center_referrals WHERE missing_since IS NOT NULL")
+    assert len(missing) == 25 - len(with_id)
+    assert not {row["referral_id"] for row in missing} & set(with_id)
+
+
+@pytest.mark.parametrize(
+    ("shape", "stored"),
+    [("list", [{"profileType": "Duns", "id": "000000000"}]), ("object", {}), ("empty_list", [])],
+)
+async def test_ids_of_each_documented_shape_are_stored_as_they_came(
+    context: Context, sandbox: SandboxMicrosoft, shape: str, stored: Any
+) -> None:
+    sandbox.turn(ids_shape=shape)
+    await connect(context, sandbox)
+    assert (await run(context)).counts.created == 250
+    found = await rows(
+        context,
+        "SELECT DISTINCT raw -> 'customerProfile' -> 'ids' AS ids, company_name <> '' AS named "
+        "FROM partner_center_referrals",
+    )
+    assert found == [{"ids": stored, "named": True}]
+
+
+@pytest.mark.parametrize("size", [249, 250, 251], ids=["no digits", "7 digits", "6 digits"])
+async def test_what_changed_at_the_very_moment_of_the_watermark_is_found_without_any_overlap(
+    sandbox: SandboxMicrosoft, fresh: FreshDatabase, size: int
+) -> None:
+    context = make_context(some_settings(sandbox, fresh, overlap_seconds=0))
+    sandbox.reset(size)
+    await connect(context, sandbox)
+    await run(context)
+    newest = sandbox.referral_id(size - 1)
+    moment = (await rows(context, "SELECT updated_raw FROM partner_center_referrals WHERE referral_id = $1", newest))[0]
+    sandbox.change(change={newest: {"name": "same moment", "updatedDateTime": moment["updated_raw"]}})
+    done = await run(context)
+    assert (done.listing, done.counts.fetched, done.counts.updated) == ("filtered", 1, 1)
+    await context.close()
+
+
+async def test_what_changes_on_a_page_that_a_sweep_has_passed_is_found_by_the_next_sync(
+    sandbox: SandboxMicrosoft, fresh: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = make_context(some_settings(sandbox, fresh, overlap_seconds=0))
+    await connect(context, sandbox)
+    real = type(context.partner_center).get_page
+    passed, ahead = sandbox.referral_id(5), sandbox.referral_id(240)
+
+    async def with_changes(self: Any, target: str, token: str) -> Page:
+        page = await real(self, target, token)
+        if sandbox.state()["pages"] == [1]:
+            sandbox.change(change={passed: {"name": "passed"}})
+            sandbox.change(change={ahead: {"name": "ahead"}})  # later, and seen by the sweep
+        return page
+
+    monkeypatch.setattr(type(context.partner_center), "get_page", with_changes)
+    assert (await run(context)).listing == "everything"
+    monkeypatch.undo()
+    names = "SELECT name FROM partner_center_referrals WHERE referral_id = ANY($1) ORDER BY referral_id"
+    assert [row["name"] for row in await rows(context, names, [passed, ahead])] == [
+        "Litware 000005 data platform",
+        "ahead",
+    ]
+    assert (await run(context)).listing == "filtered"
+    assert [row["name"] for row in await rows(context, names, [passed, ahead])] == ["passed", "ahead"]
+    await context.close()
 
 
 async def test_unknown_fields_and_values_are_stored_whole(context: Context, sandbox: SandboxMicrosoft) -> None:
@@ -136,6 +235,7 @@ async def test_unknown_fields_and_values_are_stored_whole(context: Context, sand
         ({"date_filter": "refused"}, "descending"),
         ({"date_filter": "quoted"}, "descending"),
         ({"date_filter": "refused", "order_by": "created_only"}, "everything"),
+        ({"date_filter": "ignored"}, "filtered"),
     ],
 )
 async def test_a_refused_filter_falls_back_and_still_finds_every_change(
@@ -147,7 +247,7 @@ async def test_a_refused_filter_falls_back_and_still_finds_every_change(
     sandbox.change(change={sandbox.referral_id(1): {"name": "changed"}})
     done = await run(context)
     assert (done.state, done.listing, done.counts.updated) == ("succeeded", listing, 1)
-    assert done.pages == (3 if listing == "everything" else 2)
+    assert done.pages == (2 if listing == "descending" else 3)
 
 
 async def test_dates_can_be_quoted_by_setting(sandbox: SandboxMicrosoft, fresh: FreshDatabase) -> None:

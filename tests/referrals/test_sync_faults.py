@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +15,11 @@ from services.referrals.context import Context, make_context
 from services.referrals.domain.failures import (
     PartnerCenterDisabled,
     PartnerCenterUnavailable,
+    SyncOvertaken,
 )
+from services.referrals.partner_center import Page, PartnerCenter
 from tests.support.databases import FreshDatabase
-from tests.support.microsoft import SandboxMicrosoft
+from tests.support.microsoft import SandboxMicrosoft, running_microsoft
 from tests.support.referrals import (
     ask,
     connect,
@@ -136,6 +139,32 @@ async def test_a_foreign_next_link_fails_the_sync_after_the_page_before_is_store
     assert "referrals.attacker.example" in (done.error or "")
 
 
+async def test_another_server_that_a_next_link_names_hears_nothing_of_a_sync(
+    context: Context, sandbox: SandboxMicrosoft, tmp_path: Path
+) -> None:
+    await connect(context, sandbox)
+    with running_microsoft(tmp_path) as foreign:
+        sandbox.turn(next_link="foreign_host", foreign_host=f"localhost:{foreign.port}")
+        assert (await run(context)).error_code == "PARTNER_CENTER_NEXT_LINK_REFUSED"
+        assert foreign.state()["requests"] == {}
+
+
+async def test_a_next_link_to_its_own_page_ends_the_sync(context: Context, sandbox: SandboxMicrosoft) -> None:
+    await connect(context, sandbox)
+    sandbox.turn(next_link="own_page")
+    done = await run(context)
+    assert (done.pages, done.error_code) == (1, "PARTNER_CENTER_NEXT_LINK_REFUSED")
+
+
+async def test_a_token_granted_under_another_scope_is_not_renewed_for_each_page(
+    context: Context, sandbox: SandboxMicrosoft
+) -> None:
+    sandbox.turn(granted_scope="https://api.partner.microsoft.com/user_impersonation openid profile")
+    await connect(context, sandbox)
+    assert (await run(context)).pages == 3
+    assert "refresh_token:issued" not in sandbox.state()["token_calls"]
+
+
 async def test_another_account_starts_with_everything(context: Context, sandbox: SandboxMicrosoft) -> None:
     await connect(context, sandbox)
     await run(context)
@@ -158,6 +187,19 @@ async def test_with_the_flag_off_nothing_is_queued(sandbox: SandboxMicrosoft, fr
     await context.close()
 
 
+async def test_a_sync_that_was_queued_before_the_flag_went_off_is_skipped_and_says_so(
+    context: Context, sandbox: SandboxMicrosoft, fresh: FreshDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    await connect(context, sandbox)
+    task_id = await ask(context)
+    off = make_context(some_settings(sandbox, fresh, enabled=False))
+    done = await run(off, task_id)
+    assert (done.state, done.error_code) == ("failed", "PARTNER_CENTER_DISABLED")
+    assert any("partner_center_sync_skipped reason=disabled" in record.getMessage() for record in caplog.records)
+    assert sandbox.state()["pages"] == []
+    await off.close()
+
+
 async def test_two_workers_on_one_task_store_each_page_once(
     context: Context, sandbox: SandboxMicrosoft, fresh: FreshDatabase
 ) -> None:
@@ -170,6 +212,31 @@ async def test_two_workers_on_one_task_store_each_page_once(
     assert done == {"state": "succeeded", "pages": 3, "fetched": 250, "created": 250}
     assert len(await events_of(context, "referrals.referral.received.v1")) == 250
     await other.close()
+
+
+async def test_a_worker_that_was_overtaken_at_its_page_stores_nothing_of_it(
+    sandbox: SandboxMicrosoft, fresh: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, fast = (make_context(some_settings(sandbox, fresh, request_attempts=1)) for _ in range(2))
+    await connect(slow, sandbox)
+    task_id = await ask(slow)
+    sandbox.turn(api_faults=[{"kind": "server_error", "page": 2}])
+    real = PartnerCenter.get_page
+
+    async def overtaken(self: PartnerCenter, target: str, token: str) -> Page:
+        page = await real(self, target, token)
+        if self is slow.partner_center:
+            with pytest.raises(PartnerCenterUnavailable):
+                await run(fast, task_id)  # stores page 1 and stops at page 2
+        return page
+
+    monkeypatch.setattr(PartnerCenter, "get_page", overtaken)
+    with pytest.raises(SyncOvertaken):
+        await run(slow, task_id)
+    done = await run(fast, task_id)
+    assert (done.state, done.pages, done.counts.fetched, done.counts.created) == ("succeeded", 3, 250, 250)
+    for context in (slow, fast):
+        await context.close()
 
 
 async def test_the_schedule_asks_when_the_interval_is_over(context: Context, sandbox: SandboxMicrosoft) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import logging
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -24,9 +24,9 @@ from services.referrals.domain.failures import (
     TokenCacheKeyMismatch,
     TokenRefused,
 )
-from services.referrals.domain.referrals import MalformedError, Referral, newest_of_each, parse_referral
+from services.referrals.domain.referrals import Referral, Rejected, newest_of_each, read_items
 from services.referrals.domain.syncs import Counts, Listing, Mode, Sync, SyncState
-from services.referrals.partner_center import Page, PartnerCenter, ReadAhead
+from services.referrals.partner_center import PartnerCenter, ReadAhead
 from services.referrals.store import connections as connection_store
 from services.referrals.store import referrals as referral_store
 from services.referrals.store import syncs as store
@@ -72,6 +72,15 @@ class SyncRules:
     quoted_dates: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ReadPage:
+    """A page that was fetched and read."""
+
+    referrals: list[Referral]
+    rejected: list[Rejected]
+    next_target: str | None
+
+
 async def request_sync(
     conn: Connection, rules: SyncRules, *, mode: Mode, asked_by: Principal | Actor
 ) -> tuple[Sync, bool]:
@@ -111,7 +120,7 @@ async def run_sync(access: Access, partner_center: PartnerCenter, rules: SyncRul
     sync = await _take_up(access, rules, task_id)
     if sync is None:
         return
-    pages = ReadAhead(partner_center)
+    pages = ReadAhead(functools.partial(_read_page, partner_center))
     try:
         is_done = False
         while not is_done:
@@ -161,8 +170,8 @@ async def _take_up(access: Access, rules: SyncRules, task_id: UUID) -> Sync | No
 
 
 async def _fetch_page(
-    access: Access, partner_center: PartnerCenter, pages: ReadAhead, rules: SyncRules, sync: Sync
-) -> tuple[Sync, Page]:
+    access: Access, partner_center: PartnerCenter, pages: ReadAhead[ReadPage], rules: SyncRules, sync: Sync
+) -> tuple[Sync, ReadPage]:
     """Fetch the next page; a refused query is asked in the next simpler way, a refused token is renewed once."""
     credential = await get_credential(access)
     if sync.account_id != credential.account.home_account_id:
@@ -198,9 +207,7 @@ async def _plan(database: Database, rules: SyncRules, sync: Sync, account_id: st
     is_sweep_due = last_sweep is None or now - last_sweep >= rules.sweep_interval
     if sync.mode == "full" or watermark is None or is_sweep_due:
         return sync.list_by(Listing.EVERYTHING, since=None, account_id=account_id)
-    # A time in the future, a slip of somebody's clock, must not hide the changes until then.
-    since = min(watermark, now) - rules.overlap
-    return sync.list_by(Listing.FILTERED, since=since, account_id=account_id)
+    return sync.list_by(Listing.FILTERED, since=watermark - rules.overlap, account_id=account_id)
 
 
 def _first_target(partner_center: PartnerCenter, rules: SyncRules, sync: Sync) -> str:
@@ -214,47 +221,45 @@ def _first_target(partner_center: PartnerCenter, rules: SyncRules, sync: Sync) -
     return partner_center.first_target(ordered_by="createdDateTime asc")
 
 
-async def _store_page(database: Database, sync: Sync, page: Page) -> tuple[Sync, bool]:
+async def _read_page(partner_center: PartnerCenter, target: str, access_token: str) -> ReadPage:
+    """Fetch a page and read it, which is the dearer half: done ahead, it costs no time while Postgres is busy."""
+    page = await partner_center.get_page(target, access_token)
+    referrals, rejected = read_items(page.items)
+    for item in rejected:
+        log.warning("partner_center_referral_rejected position=%d reason=%s", item.position, item.reason)
+    return ReadPage(referrals, rejected, page.next_target)
+
+
+async def _store_page(database: Database, sync: Sync, page: ReadPage) -> tuple[Sync, bool]:
     """Store a page and the position behind it in one transaction: whoever dies, no page is lost or counted twice."""
-    referrals, rejected = _read(page.items)
-    newest = max(referrals, key=lambda referral: referral.updated_at, default=None)
+    newest = max(page.referrals, key=lambda referral: referral.updated_at, default=None)
     async with database.transaction() as conn:
         known = await store.lock_sync(conn, sync.task_id)
         if known.pages != sync.pages or not known.state.is_open:
             raise SyncOvertaken
-        created, updated, seen = await _store_referrals(conn, newest_of_each(referrals))
-        await referral_store.insert_rejected(conn, sync.task_id, sync.pages + 1, rejected)
+        created, updated, known_ids = await _store_referrals(conn, newest_of_each(page.referrals))
+        for item in page.rejected:
+            await referral_store.save_rejected(conn, sync.task_id, sync.pages + 1, item)
         if sync.listing is Listing.EVERYTHING:
+            # What has become malformed is there all the same.
+            seen = known_ids + [item.referral_id for item in page.rejected if item.referral_id]
             await referral_store.insert_sightings(conn, sync.task_id, seen)
         found = Counts(
-            fetched=len(page.items),
+            fetched=len(page.referrals) + len(page.rejected),
             created=created,
             updated=updated,
-            unchanged=len(referrals) - created - updated,
-            rejected=len(rejected),
+            unchanged=len(page.referrals) - created - updated,
+            rejected=len(page.rejected),
         )
-        is_done = sync.is_done_after(referrals, page.next_target)
+        is_done = sync.is_done_after(page.referrals, page.next_target)
         sync = sync.turn_page(found, newest=newest, next_target=page.next_target)
         await store.save_sync(conn, sync)
     return sync, is_done
 
 
-def _read(items: list[Any]) -> tuple[list[Referral], list[tuple[int, str, str]]]:
-    """Part the referrals of a page from what is none."""
-    referrals, rejected = [], []
-    for position, item in enumerate(items):
-        try:
-            referrals.append(parse_referral(item))
-        except MalformedError as error:
-            log.warning("partner_center_referral_rejected position=%d reason=%s", position, error)
-            rejected.append((position, str(error), json.dumps(item)))
-    return referrals, rejected
-
-
 async def _store_referrals(conn: Connection, referrals: list[Referral]) -> tuple[int, int, list[str]]:
     """Insert, update or leave alone; gives how many were created and updated, and which were known before."""
-    ids = [referral.referral_id for referral in referrals]
-    known = await referral_store.lock_referrals(conn, ids)
+    known = await referral_store.find_referrals(conn, [referral.referral_id for referral in referrals])
     created = [referral for referral in referrals if referral.referral_id not in known]
     updated, events, statuses = [], [_received(referral) for referral in created], list(created)
     for referral in referrals:
@@ -268,7 +273,8 @@ async def _store_referrals(conn: Connection, referrals: list[Referral]) -> tuple
             statuses.append(referral)
     await referral_store.save_referrals(conn, created + updated)
     await referral_store.insert_statuses(conn, statuses)
-    await referral_store.note_seen(conn, list(known))
+    if reappeared := [referral_id for referral_id, row in known.items() if row["missing_since"]]:
+        await referral_store.note_seen(conn, reappeared)
     await outbox.add_many(conn, events)
     return len(created), len(updated), list(known)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -70,13 +71,36 @@ class Referral:
     digest: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An item that is no referral: where it stood, why it is none, its JSON text, and its id if it has one."""
+
+    position: int
+    reason: str
+    raw: str = field(repr=False)
+    referral_id: str | None
+
+
+def read_items(items: Iterable[Any]) -> tuple[list[Referral], list[Rejected]]:
+    """Part the referrals of a page from what is none: one bad item must not stop the others."""
+    referrals: list[Referral] = []
+    rejected: list[Rejected] = []
+    for position, item in enumerate(items):
+        try:
+            referrals.append(parse_referral(item))
+        except MalformedError as error:
+            # The slower encoder takes what made the faster one give up.
+            rejected.append(Rejected(position, str(error), json.dumps(item), _sound_id(item)))
+    return referrals, rejected
+
+
 def parse_referral(item: Any) -> Referral:
     """Read one item, tolerant to unknown fields and values; raises MalformedError with the reason."""
     if not isinstance(item, dict):
         raise MalformedError(f"expected an object, found {type(item).__name__}")
-    referral_id = item.get("id")
-    if not isinstance(referral_id, str) or not 0 < len(referral_id) <= _LONGEST_ID:
-        raise MalformedError("id is missing or no text")
+    referral_id = _sound_id(item)
+    if referral_id is None:
+        raise MalformedError("id is missing or no plain text")
     updated_raw = item.get("updatedDateTime")
     updated_at = parse_moment(updated_raw)
     if updated_at is None or not isinstance(updated_raw, str):
@@ -126,6 +150,13 @@ def newest_of_each(referrals: Iterable[Referral]) -> list[Referral]:
         if known is None or referral.updated_at >= known.updated_at:
             newest[referral.referral_id] = referral
     return [newest[referral_id] for referral_id in sorted(newest)]
+
+
+def _sound_id(item: Any) -> str | None:
+    referral_id = item.get("id") if isinstance(item, dict) else None
+    if isinstance(referral_id, str) and 0 < len(referral_id) <= _LONGEST_ID and referral_id.isprintable():
+        return referral_id
+    return None
 
 
 def _as_json(item: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from services.referrals.domain.failures import ReferralNotFound
-from services.referrals.domain.referrals import PROMOTED, Referral
+from services.referrals.domain.referrals import PROMOTED, Referral, Rejected
 from shared.db import Connection, Row
 
 _COLUMNS: Final = ("referral_id", *PROMOTED, "created_at", "updated_at", "updated_raw")
@@ -57,13 +57,13 @@ class Order:
     descending: bool = True
 
 
-async def lock_referrals(conn: Connection, referral_ids: Sequence[str]) -> Mapping[str, Row]:
-    """Give the stored rows of these ids, locked in the order of their ids so that two workers can't deadlock."""
-    # A plan made while the table was empty would scan all of it for each page of the first sync.
-    await conn.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+async def find_referrals(conn: Connection, referral_ids: Sequence[str]) -> Mapping[str, Row]:
+    """Give the stored rows of these ids; nobody changes them meanwhile, for only who holds the sync's row does."""
+    # Else a plan made while the table was empty, and kept, would scan all of it for each page of the first sync.
+    await conn.execute("SET LOCAL enable_seqscan = off")
     rows = await conn.fetch(
-        f"""SELECT {", ".join(_COLUMNS)}, digest FROM partner_center_referrals
-            WHERE referral_id = ANY($1) ORDER BY referral_id FOR UPDATE""",
+        f"""SELECT {", ".join(_COLUMNS)}, digest, missing_since FROM partner_center_referrals
+            WHERE referral_id = ANY($1)""",
         referral_ids,
     )
     return {row["referral_id"]: row for row in rows}
@@ -88,13 +88,16 @@ async def insert_statuses(conn: Connection, referrals: Sequence[Referral]) -> No
     )
 
 
-async def insert_rejected(conn: Connection, task_id: UUID, page: int, rejected: Sequence[tuple[int, str, str]]) -> None:
-    """Set malformed items aside: position on the page, reason, JSON text."""
-    if not rejected:
-        return
-    await conn.executemany(
-        "INSERT INTO referrals_rejected (task_id, page, position, reason, raw) VALUES ($1, $2, $3, $4, $5)",
-        [(task_id, page, *item) for item in rejected],
+async def save_rejected(conn: Connection, task_id: UUID, page: int, item: Rejected) -> None:
+    """Set a malformed item aside; the same one, which comes with every sweep, is there once and counted."""
+    await conn.execute(
+        """INSERT INTO referrals_rejected AS known (task_id, page, position, reason, raw) VALUES ($1, $2, $3, $4, $5)
+           ON CONFLICT (md5(raw)) DO UPDATE SET times = known.times + 1, last_rejected_at = now()""",
+        task_id,
+        page,
+        item.position,
+        item.reason,
+        item.raw,
     )
 
 
@@ -109,6 +112,8 @@ async def note_seen(conn: Connection, referral_ids: Sequence[str]) -> None:
 
 async def insert_sightings(conn: Connection, task_id: UUID, referral_ids: Sequence[str]) -> None:
     """Note what a full sweep has seen of the referrals that were known before it."""
+    if not referral_ids:
+        return
     await conn.execute(
         """INSERT INTO referral_sightings (task_id, referral_id) SELECT $1, unnest($2::text[])
            ON CONFLICT ON CONSTRAINT referral_sightings_pkey DO NOTHING""",

@@ -105,9 +105,15 @@ async def list_syncs(conn: Connection, *, limit: int, after: tuple[datetime, UUI
 
 
 async def find_watermark(conn: Connection, account_id: str) -> datetime | None:
-    """Give the newest change that finished syncs of this account have seen; another account may see other referrals."""
+    """Say up to when finished syncs of this account have seen every change; another account may see other referrals.
+
+    No later than a sync began: what changes on a page that it has passed, it does not see, however new the last page
+    is. So a time in the future, a slip of somebody's clock, hides nothing either.
+    """
     watermark: datetime | None = await conn.fetchval(
-        "SELECT max(newest_at) FROM referral_syncs WHERE state = 'succeeded' AND account_id = $1", account_id
+        """SELECT max(least(newest_at, started_at)) FROM referral_syncs
+           WHERE state = 'succeeded' AND account_id = $1 AND newest_at IS NOT NULL""",
+        account_id,
     )
     return watermark
 
