@@ -17,7 +17,7 @@ from local import browser, infrastructure, records, stack
 from local.compose import Compose
 from local.errors import LocalError
 from local.progress import say, step
-from local.stack_file import stack_file
+from local.stack_file import environment_file, stack_file
 from local.supervisor import HOME, is_supervised
 from local.tour import journey
 from local.tour.guide import Guide
@@ -151,6 +151,7 @@ def _introduce(description: dict[str, Any]) -> None:
         f"  curl -s {gateway}/api/v1/auth/login -H 'content-type: application/json' \\\n"
         f'    -d \'{{"email": "admin@example.com", "password": "{description["accounts"]["admin"]["password"]}"}}\'\n'
         f"  tail -f {logs['audit-worker']}\n"
+        f"  (. {environment_file(RUN / 'up')} && python -m services.referrals sign-in)\n"
         f"  cat {stack_file(RUN / 'up')}\n"
     )
 

@@ -22,7 +22,7 @@ from local.environment import STORING, Surroundings
 from local.errors import LocalError
 from local.processes import tail
 from local.progress import step
-from local.stack_file import describe, restarts
+from local.stack_file import describe, restarts, write_environment
 from local.supervisor import HOME, is_supervised, start_roles, stop_roles
 from shared import permissions
 
@@ -52,6 +52,7 @@ def up(run_dir: Path) -> dict[str, Any]:
         stock_codes(surroundings.gateway_url, accounts["admin"])
     stack = _description(surroundings, accounts)
     describe(run_dir, stack)
+    write_environment(run_dir, variables)
     return stack
 
 

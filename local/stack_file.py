@@ -1,9 +1,11 @@
-"""What a running system tells scripts and tests about itself: stack.json, and which process plays which role."""
+"""What a running system tells about itself: stack.json, which process plays which role, its settings for a shell."""
 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +25,18 @@ def describe(run_dir: Path, stack: dict[str, Any]) -> None:
     with _alone(run_dir):
         pids = {role: process.pid for role, process in processes(run_dir).items()}
         records.save(stack_file(run_dir), stack | {"processes": pids})
+
+
+def environment_file(run_dir: Path) -> Path:
+    """Say where a shell finds the settings of this run's services, for the commands of operators."""
+    return stack_file(run_dir).with_name("environment.sh")
+
+
+def write_environment(run_dir: Path, variables: Mapping[str, str]) -> None:
+    """Write the settings so that `. .run/environment.sh` makes operators' commands work; only its owner can read it."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(variables.items())]
+    lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
+    records.write_private(environment_file(run_dir), "\n".join(lines) + "\n")
 
 
 def record_process(run_dir: Path, role: str, process: ProcessId, *, restarts: int) -> None:

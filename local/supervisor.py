@@ -12,7 +12,7 @@ from pathlib import Path
 
 from local import records
 from local.processes import ProcessId, spawn
-from local.stack_file import keepers, processes, stack_file
+from local.stack_file import environment_file, keepers, processes, stack_file
 
 HOME = Path(__file__).resolve().parent.parent
 # honcho gives its processes 5 s after it was told to stop, then ends them hard.
@@ -53,7 +53,8 @@ def stop_roles(run_dir: Path) -> None:
     _end(processes(run_dir).values())
     for folder in ("honchos", "keepers", "processes"):
         shutil.rmtree(run_dir / folder, ignore_errors=True)
-    stack_file(run_dir).unlink(missing_ok=True)
+    for file in (stack_file(run_dir), environment_file(run_dir)):
+        file.unlink(missing_ok=True)
 
 
 def _end(found: Iterable[ProcessId]) -> None:

@@ -14,6 +14,7 @@ ApiFaultKind = Literal[
     "unauthenticated",  # an access token that Microsoft no longer takes
     "mfa_required",  # 401 with error 900421
     "claims_challenge",  # 401 with a claims challenge (continuous access evaluation)
+    "insufficient_claims",  # 403 by Conditional Access
     "forbidden",
 ]
 

@@ -163,6 +163,7 @@ def _faulty(fault: ApiFault) -> Response:
         "server_error": (fault.status, "serviceNotAvailable", "The service is not available.", {}),
         "unauthenticated": (401, "unauthenticated", "The caller is not authenticated.", _invalid_token()),
         "mfa_required": (401, "900421", "MFA is required for this call.", _invalid_token()),
+        "insufficient_claims": (403, "insufficient_claims", "Conditional Access asks for more.", {}),
         "forbidden": (403, "accessDenied", "The caller lacks the role Referral Admin or Referral User.", {}),
     }[fault.kind]
     return _error(status, code, text, headers | more)

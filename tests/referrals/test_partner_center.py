@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import httpx
 import pytest
 
 from services.referrals.domain.failures import (
@@ -21,7 +22,7 @@ from services.referrals.domain.failures import (
     TokenRefused,
 )
 from services.referrals.microsoft import Microsoft, SignedIn
-from services.referrals.partner_center import PartnerCenter
+from services.referrals.partner_center import PartnerCenter, _problem_of
 from tests.support.microsoft import CLIENT_ID, SCOPE, SandboxMicrosoft
 
 
@@ -209,7 +210,12 @@ async def test_a_fault_that_stays_ends_in_unavailable_with_microsofts_request_id
 
 @pytest.mark.parametrize(
     ("fault", "kind"),
-    [("unauthenticated", "expired"), ("mfa_required", "mfa"), ("claims_challenge", "claims")],
+    [
+        ("unauthenticated", "expired"),
+        ("mfa_required", "mfa"),
+        ("claims_challenge", "claims"),
+        ("insufficient_claims", "claims"),
+    ],
 )
 async def test_a_refused_token_is_told_apart_by_what_cures_it(
     sandbox: SandboxMicrosoft, partner_center: PartnerCenter, token: str, fault: str, kind: str
@@ -219,6 +225,25 @@ async def test_a_refused_token_is_told_apart_by_what_cures_it(
         await every_id(partner_center, token)
     assert refused.value.kind == kind
     assert token not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("content", "codes"),
+    [
+        (
+            b'{"error": {"code": "x", "innererror": {"code": "y", "innerError": {"code": "900421"}}}}',
+            ("x", "y", "900421"),
+        ),
+        (b'{"error": {"code": 900421, "message": null}}', ("900421",)),
+        (b'{"error": {"code": "unAuthorized", "innerError": "text"}}', ("unAuthorized",)),
+        (b'{"statusCode": 429, "message": "Rate limit is exceeded."}', ("429",)),
+        (b'{"error": "invalid_token"}', ("invalid_token",)),
+        (b"[]", ()),
+        (b"<html>", ()),
+    ],
+)
+def test_errors_of_every_shape_are_read(content: bytes, codes: tuple[str, ...]) -> None:
+    assert _problem_of(httpx.Response(400, content=content)).codes == codes
 
 
 async def test_a_missing_role_and_a_refused_query_are_final(

@@ -92,6 +92,7 @@ async def test_an_expired_token_is_renewed_once_in_the_middle(context: Context, 
     [
         ({"kind": "mfa_required"}, 0),
         ({"kind": "claims_challenge"}, 0),
+        ({"kind": "insufficient_claims"}, 0),
         ({"kind": "unauthenticated", "times": 99}, 1),
     ],
 )

@@ -76,23 +76,14 @@ async def test_the_plain_cache_file_of_the_older_tool_is_imported(
     assert ("partner_center.cache.imported", "success") in await audited(context)
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"\xff\xfe\x00", "cannot be read as text"),
-        (b"[]", "none of MSAL's"),
-        (b'{"Account": {"a": "text"}}', "none of MSAL's"),
-        (b"{}", "0 accounts"),
-    ],
-)
 async def test_a_file_that_is_no_token_cache_is_refused_in_one_line(
-    context: Context, environment: dict[str, str], tmp_path: Path, content: bytes, words: str
+    context: Context, environment: dict[str, str], tmp_path: Path
 ) -> None:
     file = tmp_path / ".token_cache"
-    file.write_bytes(content)
+    file.write_bytes(b"\xff\xfe\x00")
     code, output = await run_command(environment, "import-cache", str(file))
     assert (code, len(output.splitlines())) == (1, 1)
-    assert words in output
+    assert "cannot be read as text" in output
     assert await value(context, "SELECT count(*) FROM partner_center_connections") == 0
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from local import stack
-from local.stack_file import processes
-from local.supervisor import stop_roles
+from local.stack_file import environment_file, processes
+from local.supervisor import HOME, stop_roles
 from local.tour.guide import Guide
 from local.tour.journey import STEPS, Step
 from local.tour.system import LocalSystem
@@ -52,6 +54,14 @@ def test_no_password_of_a_person_is_in_any_log(guide: Guide, home: Path) -> None
     passwords = [account["password"] for account in guide.stack["accounts"].values()]
     logs = {path.name: path.read_text(errors="replace") for path in (home / "logs").iterdir()}
     assert [name for name, text in logs.items() if any(password in text for password in passwords)] == []
+
+
+@pytest.mark.usefixtures("guide")
+def test_a_shell_that_reads_the_settings_can_run_the_commands_of_operators(home: Path) -> None:
+    script = f". {environment_file(home)} && python -m services.referrals connection"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False, cwd=HOME)
+    assert (done.returncode, done.stdout.splitlines()[:1]) == (0, ["Account cached: ops@contoso.example"]), done.stderr
+    assert stat.S_IMODE(environment_file(home).stat().st_mode) == 0o600
 
 
 @pytest.mark.usefixtures("guide")
