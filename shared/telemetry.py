@@ -6,6 +6,7 @@ and audit record that the request caused, in whatever process.
 
 from __future__ import annotations
 
+import getpass
 import json
 import logging
 import os
@@ -61,6 +62,14 @@ def use(trace: Trace) -> Iterator[Trace]:
         yield trace
     finally:
         _current.reset(token)
+
+
+def operator_name() -> str:
+    """Name the operating system's user who runs a command; a container's may have no name, but always a number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def new_request_id() -> str:

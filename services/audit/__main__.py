@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import platform
 import sys
 from datetime import date, datetime, timedelta
@@ -274,7 +273,7 @@ async def _erase(settings: AuditSettings, subjects: list[str], user_id: int | No
 
 
 def _this_terminal() -> dict[str, str]:
-    return {"os_user": getpass.getuser(), "host": platform.node()}
+    return {"os_user": telemetry.operator_name(), "host": platform.node()}
 
 
 if __name__ == "__main__":

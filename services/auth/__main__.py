@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import platform
 import sys
 from collections.abc import Coroutine
@@ -125,7 +124,7 @@ def break_the_glass(
     """Let an admin in when none can: prints a token, valid 30 minutes, once; the role ends after 24 hours."""
     if not reason.strip():
         sys.exit("Say why: --reason goes into the audit log.")
-    case = Emergency(email, reason.strip(), getpass.getuser(), platform.node(), force, drop_second_factor)
+    case = Emergency(email, reason.strip(), telemetry.operator_name(), platform.node(), force, drop_second_factor)
     result = _run(_break_glass(OperatorSettings.load(), case))
     if isinstance(result, BreakGlassRefused):
         sys.exit(result.message)

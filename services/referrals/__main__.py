@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
-import os
 import platform
 import sys
 from collections.abc import Awaitable, Callable
@@ -222,11 +220,7 @@ def _run(work: Callable[[Context], Awaitable[None]]) -> None:
 
 def _who() -> str:
     """Say who runs this command, for the audit log."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = f"uid {os.getuid()}"
-    return f"command line of {user} on {platform.node()}"
+    return f"command line of {telemetry.operator_name()} on {platform.node()}"
 
 
 if __name__ == "__main__":

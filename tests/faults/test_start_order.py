@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from local import infrastructure
+from local.sql import query
 from shared.bus.declare import declare
 from shared.migrate import migrate
 from tests.faults.test_killed_workers import free_port
@@ -125,6 +129,36 @@ async def test_before_the_migrations_an_api_says_what_it_waits_for(
         refused = await first_answer(lambda: ask_for_reset(api))
         assert refused.status_code == 503
         assert "not migrated" in refused.json()["detail"]
+
+
+async def test_the_migrations_may_come_after_the_services(
+    breakable: infrastructure.Servers, fresh: FreshDatabase, tmp_path: Path
+) -> None:
+    log = tmp_path / "auth.log"
+    name = f"later_{secrets.token_hex(4)}"
+    owner_url = fresh.owner_url.replace(urlsplit(fresh.owner_url).path, f"/{name}")
+    url = fresh.url.replace(urlsplit(fresh.url).path, f"/{name}")
+    await asyncio.to_thread(query, fresh.owner_url, f"CREATE DATABASE {name}")
+    try:
+        with (
+            auth("api", url, breakable.amqp_url, log) as api,
+            auth("worker", url, breakable.amqp_url, log) as worker,
+        ):
+            for role in (api, worker):
+                health = await first_answer(partial(answer, f"{role}/readyz"))
+                assert health.status_code == 503
+                assert "not migrated" in health.text
+            await migrate(owner_url, url, "auth", ROOT / "services" / "auth" / "migrations")
+            for role in (api, worker):
+                await eventually(partial(is_ready, role), within=60, what="readiness once it is migrated")
+            accepted = await ask_for_reset(api)
+            assert accepted is not None
+            assert accepted.status_code == 200
+            await eventually(
+                lambda: "a reset request was served" in log.read_text(), within=30, what="the work that was accepted"
+            )
+    finally:
+        await asyncio.to_thread(query, fresh.owner_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 async def test_the_topology_may_come_after_the_services(

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import io
 import logging
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -162,3 +163,10 @@ def test_a_malformed_trace_is_followed_by_a_new_one(bad: str | None) -> None:
 
     assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", following)
     assert TRACE not in following
+
+
+def test_a_user_without_a_name_is_told_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    assert telemetry.operator_name() == f"uid {os.getuid()}"
