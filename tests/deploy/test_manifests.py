@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
@@ -307,3 +308,26 @@ def test_every_secret_that_is_named_is_in_the_documentation(manifests: Manifests
     named = {reference for item in manifests.objects for reference in secret_references(item)}
     assert named
     assert named - documented == set()
+
+
+def test_compose_runs_the_same_roles_and_steps_from_the_same_images(single_node: Manifests) -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    compose = {
+        name: (service["image"].partition(":")[0], ["python", "-m", *service["command"]])
+        for name, service in services.items()
+        if service["image"].startswith("partner-hub-") and not service.get("profiles")
+    }
+    # On Kubernetes secrets come from elsewhere; compose has the users of the broker in a file that it reads.
+    del compose["secrets"]
+    kubernetes = {
+        name: (container_of(item)["image"].partition(":")[0], container_of(item)["command"])
+        for name, item in {**single_node.roles, **single_node.jobs}.items()
+    }
+    del kubernetes["broker-users"]
+    assert kubernetes == compose
+
+
+def test_servers_are_of_the_versions_that_compose_has(single_node: Manifests) -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    for name in ("postgres", "rabbitmq"):
+        assert container_of(single_node.named("StatefulSet", name))["image"] == services[name]["image"]

@@ -145,9 +145,8 @@ async def test_the_migrations_may_come_after_the_services(
             auth("worker", url, breakable.amqp_url, log) as worker,
         ):
             for role in (api, worker):
-                health = await first_answer(partial(answer, f"{role}/readyz"))
-                assert health.status_code == 503
-                assert "not migrated" in health.text
+                await eventually(partial(says, role, "not migrated"), within=60, what="a word about the migrations")
+                assert not await is_ready(role)
             await migrate(owner_url, url, "auth", ROOT / "services" / "auth" / "migrations")
             for role in (api, worker):
                 await eventually(partial(is_ready, role), within=60, what="readiness once it is migrated")
@@ -177,6 +176,11 @@ async def test_the_topology_may_come_after_the_services(
         await declare(breakable.amqp_url)
         await eventually(lambda: is_ready(worker), within=30)
         await eventually(lambda: "a reset request was served" in log.read_text(), what="the work that was accepted")
+
+
+async def says(url: str, words: str) -> bool:
+    health = await answer(f"{url}/readyz")
+    return health is not None and words in health.text
 
 
 async def is_ready(url: str) -> bool:
