@@ -54,8 +54,9 @@ class Answer:
 class OwnDoor:
     """Calls the gateway's application."""
 
-    def __init__(self, door: Application) -> None:
+    def __init__(self, door: Application, *, unread_seconds: float = 60.0) -> None:
         self._door = door
+        self._unread_seconds = unread_seconds
 
     async def ask(self, call: Call, body: bytes = b"", *, receive: Receive | None = None) -> Answer:
         """Give the whole answer; `receive` gives a body that comes in pieces. Raises AnswerBroken."""
@@ -79,41 +80,61 @@ class OwnDoor:
 
     @asynccontextmanager
     async def stream(self, call: Call) -> AsyncIterator[tuple[Answer, AsyncIterator[bytes]]]:
-        """Give the head of an answer and its pieces, as they come and no faster than they are read."""
-        pieces: asyncio.Queue[bytes | None] = asyncio.Queue(1)
-        answer, begun, whole = Answer(), asyncio.Event(), False
+        """Give the head of an answer and its pieces, as they come and no faster than they are read.
 
-        async def send(message: Message) -> None:
-            nonlocal whole
-            if message["type"] == "http.response.start":
-                answer.status, answer.headers = message["status"], dict(message["headers"])
-                begun.set()
-                return
-            if part := message.get("body", b""):
-                await pieces.put(part)
-            whole = not message.get("more_body", False)
-
-        async def run() -> None:
-            await self._door(_scope(call, b""), _once(b""), send)
-            begun.set()
-            await pieces.put(None)
-
-        async def read() -> AsyncIterator[bytes]:
-            while (piece := await pieces.get()) is not None:
-                yield piece
-            if not whole:
-                raise AnswerBroken
-
-        task = asyncio.create_task(run(), name=f"own door {call.path}")
+        Whoever stops reading without a word, for as long as a client may, is taken to be gone.
+        """
+        stream = _Stream(self._unread_seconds)
+        task = asyncio.create_task(stream.run(self._door, _scope(call, b"")), name=f"own door {call.path}")
         try:
-            await begun.wait()
-            if not answer.status:
+            await stream.begun.wait()
+            if not stream.answer.status:
                 raise AnswerBroken
-            yield answer, read()
+            yield stream.answer, stream.read(task)
         finally:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+
+
+class _Stream:
+    """An answer on its way from the door to its reader."""
+
+    def __init__(self, unread_seconds: float) -> None:
+        self.answer = Answer()
+        self.begun = asyncio.Event()
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+        self._unread_seconds = unread_seconds
+        self._whole = False
+
+    async def run(self, door: Application, scope: dict[str, Any]) -> None:
+        try:
+            await door(scope, _once(b""), self._send)
+        finally:
+            self.begun.set()
+        await self._pieces.put(None)
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.answer.status, self.answer.headers = message["status"], dict(message["headers"])
+            self.begun.set()
+            return
+        if part := message.get("body", b""):
+            try:
+                async with asyncio.timeout(self._unread_seconds):
+                    await self._pieces.put(part)
+            except TimeoutError:
+                raise asyncio.CancelledError from None  # as if the client had hung up
+        self._whole = not message.get("more_body", False)
+
+    async def read(self, task: asyncio.Task[None]) -> AsyncIterator[bytes]:
+        while not (task.done() and self._pieces.empty()):
+            piece = await self._pieces.get()
+            if piece is None:
+                break
+            yield piece
+        if not self._whole:
+            raise AnswerBroken
 
 
 def _scope(call: Call, body: bytes) -> dict[str, Any]:

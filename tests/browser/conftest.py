@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -34,8 +36,14 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def system(chromium: Browser) -> Iterator[dict[str, Any]]:
-    """What stack.json says of a running system; none is started for a machine without a browser."""
+    """What stack.json says of a running system; none is started for a machine without a browser.
+
+    BROWSER_STACK names the stack.json of one that runs already (`make up`), for whoever works on a page.
+    """
     assert chromium.is_connected()
+    if running := os.environ.get("BROWSER_STACK"):
+        yield json.loads(Path(running).read_text())
+        return
     home = run_dir("browser")
     with pytest.MonkeyPatch.context() as patch:
         for limit in _LIMITS:
@@ -73,6 +81,8 @@ def new_page(chromium: Browser, system: dict[str, Any]) -> Iterator[Callable[...
 
 
 @pytest.fixture
-def console(new_page: Callable[..., Page], system: dict[str, Any]) -> Console:
+def console(new_page: Callable[..., Page], system: dict[str, Any]) -> Iterator[Console]:
     """The console as one person uses it."""
-    return Console(new_page(viewport={"width": 1280, "height": 800}), system)
+    opened = Console(new_page(viewport={"width": 1280, "height": 800}), system)
+    yield opened
+    opened.close()

@@ -70,6 +70,11 @@ class Console:
             self._api[who] = Client(self.system["gateway_url"]).sign_in(account["email"], account["password"])
         return self._api[who]
 
+    def close(self) -> None:
+        """Close every connection."""
+        for client in self._api.values():
+            client.http.close()
+
     def letter_to(self, email: str, *, but: str = "") -> str:
         """Wait for the reset token that auth delivers to an address, other than one that came before."""
         line = re.compile(rf"\[Password Reset\] Token for {re.escape(email)}: (\S+)")
@@ -86,6 +91,11 @@ class Console:
         trust = ssl.create_default_context(cafile=sandbox["microsoft_ca_file"])
         with httpx.Client(base_url=sandbox["microsoft"], verify=trust, trust_env=False) as microsoft:
             microsoft.post("/devicelogin", data={"user_code": code, "decision": decision}).raise_for_status()
+
+
+def a_name(name: str) -> str:
+    """Give a name that no other test has taken."""
+    return f"{name}.{random.randrange(1_000_000)}"
 
 
 def phones(number: int) -> list[str]:

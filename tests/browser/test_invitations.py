@@ -12,6 +12,8 @@ from tests.browser.console import Console, phones, spreadsheet
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
+ENDED = re.compile("^(Hatalarla tamamlandı|Başarısız)$")
+
 
 @pytest.fixture
 def sponsor(console: Console) -> Console:
@@ -52,14 +54,14 @@ def test_failed_rows_are_told_and_tried_again(sponsor: Console, tmp_path: Path) 
     sponsor.sees("XL: 45 gerekli")
     sponsor.press("45 daveti gönder")
     sponsor.page.wait_for_url(re.compile("/jobs/"))
-    expect(sponsor.page.get_by_text("Hatalarla tamamlandı")).to_be_visible(timeout=60_000)
+    expect(sponsor.page.locator(".badge", has_text=ENDED)).to_be_visible(timeout=60_000)
     failed = re.search(r"(\d+) başarısız satırı", sponsor.page.content())
     assert failed
     body = {"sponsorId": 6, "tier": "XL", "count": int(failed[1])}
     sponsor.api().call("POST", "/api/Sponsorship/admin/codes", json=body).raise_for_status()
     sponsor.press(f"{failed[1]} başarısız satırı yeniden dene")
     sponsor.sees(f"{failed[1]} satır yeniden sıraya alındı.")
-    expect(sponsor.page.get_by_text("Tamamlandı", exact=True)).to_be_visible(timeout=60_000)
+    expect(sponsor.page.locator(".badge", has_text=re.compile("^Tamamlandı$"))).to_be_visible(timeout=60_000)
 
 
 def test_an_invitation_is_found_opened_sent_again_and_cancelled(sponsor: Console) -> None:

@@ -34,12 +34,15 @@ def paths(system: dict[str, Any]) -> list[str]:
     invitation = sent["data"]["results"][0]["invitationId"]
     job = admin.call("GET", f"/api/Sponsorship/farmer/invitations/{invitation}").json()["jobId"]
     event = admin.call("GET", "/api/v1/audit/events?limit=1").json()["items"][0]["id"]
+    console.close()
     return [path.format(invitation=invitation, job=job, event=event) for path in PAGES]
 
 
-@pytest.mark.parametrize("language", ["tr", "en"])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize(
+    ("language", "theme", "size"),
+    [("tr", "light", DESK), ("en", "dark", PHONE), ("tr", "dark", DESK), ("en", "light", PHONE)],
+    ids=["turkish light desk", "english dark phone", "turkish dark desk", "english light phone"],
+)
 def test_every_page_can_be_read_by_everybody(
     new_page: Callable[..., Page], system: dict[str, Any], paths: list[str], language: str, theme: str, size: Any
 ) -> None:

@@ -82,3 +82,20 @@ async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one() -> None:
     with pytest.raises(AnswerBroken):
         async with OwnDoor(silent).stream(CALL):
             pass
+
+
+async def test_whoever_never_reads_is_taken_to_be_gone() -> None:
+    ended = asyncio.Event()
+
+    async def door(_scope: Any, _receive: Any, send: Any) -> None:
+        try:
+            await send(start())
+            while True:
+                await send(part(b"x", more=True))
+        finally:
+            ended.set()
+
+    async with OwnDoor(door, unread_seconds=0.1).stream(CALL) as (_, pieces):
+        await asyncio.wait_for(ended.wait(), 2)
+        with pytest.raises(AnswerBroken):
+            _ = [piece async for piece in pieces]

@@ -280,10 +280,10 @@ async def test_the_progress_of_a_job_comes_as_events_of_ready_made_markup() -> N
         answer = await stage.browser.get("/invitations/jobs/7/events")
         assert answer.headers["content-type"].startswith("text/event-stream")
         events = answer.text.strip().split("\n\n")
-        assert [event.split("\n")[0] for event in events] == ["event: progress", "event: completed"]
-        assert 'value="40"' in events[0]
-        assert "%100" in events[1]
-        assert all(line.startswith(("event: ", "data: ")) for event in events for line in event.split("\n"))
+        assert [event.split("\n")[0] for event in events] == [":", "event: progress", "event: completed"]
+        assert 'value="40"' in events[1]
+        assert "%100" in events[2]
+        assert all(line.startswith(("event: ", "data: ")) for event in events[1:] for line in event.split("\n"))
 
 
 async def test_new_codes_and_grants_are_sent_as_the_interface_takes_them() -> None:

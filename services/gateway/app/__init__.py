@@ -49,7 +49,7 @@ def create_app(gateway: Gateway) -> Door:
     add_problem_handlers(pages)
     pages.add_middleware(RequestThread)
     door = Door(gateway, pages, Addresses(), access)
-    console = make_console(gateway.settings, OwnDoor(door))
+    console = make_console(gateway.settings, OwnDoor(door, unread_seconds=gateway.settings.unread_seconds))
     return door
 
 

@@ -67,6 +67,11 @@ document.addEventListener("input", (event) => {
   if (form && !event.target.closest("[data-preview-result]")) document.getElementById(form.dataset.preview).replaceChildren();
 });
 
+// What was handed over for good leaves its form.
+document.addEventListener("htmx:afterRequest", (event) => {
+  if (event.detail.successful && event.target.matches("form[data-reset]")) event.target.reset();
+});
+
 // A page that nobody looks at asks for nothing, so that it does not keep a forgotten session alive.
 const IDLE_MILLISECONDS = 10 * 60 * 1000;
 let usedAt = Date.now();

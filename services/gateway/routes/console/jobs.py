@@ -74,6 +74,9 @@ async def follow_job(visitor: SponsorOrAdmin, job_id: int) -> Response:
     async def events() -> AsyncIterator[bytes]:
         try:
             async for name, data in _read_events(pieces):
+                if data is None:
+                    yield b":\n\n"  # the line lives
+                    continue
                 html = visitor.part("fragments/job_progress.html", job=data)
                 yield f"event: {name}\n".encode() + b"".join(b"data: %b\n" % line.encode() for line in html.split("\n"))
                 yield b"\n"
@@ -142,12 +145,12 @@ def _refused(visitor: Visitor, refused: ApiRefused) -> Response:
 
 
 async def _read_events(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, Any]]:
-    """Read Server-Sent Events as our services write them: a name, one line of JSON, an empty line."""
+    """Read Server-Sent Events as our services write them: a name, and one line of JSON or None for a sign of life."""
     waiting = b""
     async for piece in pieces:
         waiting += piece
         while b"\n\n" in waiting:
             event, waiting = waiting.split(b"\n\n", 1)
             fields = dict(line.split(b": ", 1) for line in event.split(b"\n") if b": " in line)
-            if b"data" in fields:
-                yield fields.get(b"event", b"progress").decode(), orjson.loads(fields[b"data"])
+            name, data = fields.get(b"event", b"progress").decode(), fields.get(b"data")
+            yield name, None if data is None else orjson.loads(data)
