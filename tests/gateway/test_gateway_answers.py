@@ -149,6 +149,25 @@ async def test_server_sent_events_arrive_one_by_one() -> None:
         assert events == [b"data: 0\n\n", b"data: 1\n\n", b"data: 2\n\n"]
 
 
+async def test_the_head_of_an_answer_does_not_wait_for_its_body() -> None:
+    async def script(line: Line) -> None:
+        await line.head()
+        await line.say(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        await line.reader.readexactly(1)
+        await line.say(b"data: 1\n\n")
+
+    async with (
+        raw_service(script) as service,
+        running_gateway(service.url) as running,
+        running.client() as client,
+        asyncio.timeout(10),
+        client.stream("GET", OPEN) as answer,
+    ):
+        assert answer.status_code == 200
+        service.lines[0].reader.feed_data(b"!")  # only now may the service go on
+        assert await answer.aread() == b"data: 1\n\n"
+
+
 async def test_a_client_that_hangs_up_ends_the_request_at_the_service() -> None:
     ended = asyncio.Event()
 
