@@ -22,4 +22,9 @@ def _in_utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def write_moment(moment: datetime | None) -> str | None:
+    """Write a point in time as all our answers do: UTC, RFC 3339, microseconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if moment else None
+
+
 Moment = Annotated[datetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]

@@ -167,3 +167,18 @@ async def test_retrying_serves_only_what_failed(stage: Stage, provider: SandboxP
     assert (again.status_code, again.json()["code"]) == (409, "NOTHING_TO_RETRY")
     assert set(provider.phones().values()) == {1}
     assert (await stage.left("M"))["reserved"] == 3
+
+
+async def test_a_job_ends_although_a_farmer_was_faster_than_the_message(stage: Stage) -> None:
+    """The link is in the results, so an invitation may be accepted before its message goes out."""
+    await stage.stock("M", 2)
+    job_id = (await stage.upload(xlsx(farmers(2)))).json()["data"]["jobId"]
+    await stage.place_all(job_id)
+    results = await stage.http.get(f"{BULK}/{job_id}/results?format=csv", headers=stage.sponsor())
+    link = results.text.splitlines()[1].rpartition(";")[2]
+    assert (await stage.http.post(link.removeprefix("https://ziraai.example") + "/accept")).status_code == 200
+    answer = await stage.http.post(f"{BULK}/{job_id}/cancel", headers=stage.sponsor())
+    assert (answer.status_code, answer.json()["data"]["cancelled"]) == (200, 1)
+    async with sending(stage.context):
+        await finished(stage, job_id, cancelled=2)
+    assert await stage.left("M") == {"tier": "M", "available": 1, "reserved": 0, "spent": 1, "expired": 0}

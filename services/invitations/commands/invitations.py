@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.invitations.commands.accounts import check_may_act_for
+from services.invitations.commands.ending import end_invitations
 from services.invitations.domain import tokens
 from services.invitations.domain.deliveries import State, delivery_id_of
 from services.invitations.domain.invitations import (
@@ -62,7 +63,7 @@ async def opt_out(conn: Connection, token: str) -> None:
     if not await invitations.insert_opt_out(conn, invitation["phone"]):
         return
     open_ids = await invitations.list_open_of(conn, invitation["phone"])
-    await _close(conn, open_ids, "OPTED_OUT")
+    await end_invitations(conn, open_ids, Status.CANCELLED, "OPTED_OUT")
     await _record(conn, "invitations.farmer.opted_out", Actor(kind="anonymous"), invitation, {"ended": len(open_ids)})
 
 
@@ -72,7 +73,7 @@ async def cancel_invitation(conn: Connection, caller: Principal, invitation_id: 
     check_may_act_for(caller, invitation["sponsor_id"])
     if Status(invitation["status"]) is not Status.PENDING:
         raise NotPending
-    await _close(conn, [invitation_id], "CANCELLED")
+    await end_invitations(conn, [invitation_id], Status.CANCELLED, "CANCELLED")
     await _record(conn, "invitations.invitation.cancelled", caller, invitation, {})
 
 
@@ -118,14 +119,6 @@ def _check_last(last: Row, pause: timedelta) -> None:
     left = last["created_at"] + pause - datetime.now(UTC)
     if left > timedelta(0):
         raise ResentTooSoon(retry_after=int(left.total_seconds()) + 1)
-
-
-async def _close(conn: Connection, invitation_ids: list[int], reason: str) -> None:
-    await deliveries.cancel_unsent(conn, invitation_ids)
-    closed = await invitations.close_invitations(conn, invitation_ids, Status.CANCELLED, reason)
-    closed_ids = [row["id"] for row in closed]
-    await codes.release_codes(conn, closed_ids)
-    await jobs.save_unsent_as_cancelled(conn, closed_ids)
 
 
 async def _record(

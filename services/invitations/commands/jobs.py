@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from services.invitations.commands.accounts import check_may_act_for
+from services.invitations.commands.ending import end_invitations
 from services.invitations.domain.bulk import Refusal
 from services.invitations.domain.invitations import Status
 from services.invitations.domain.jobs import CHUNK_ROWS, Job, NothingToCancel, NothingToRetry
-from services.invitations.store import codes, deliveries, invitations, jobs
+from services.invitations.store import deliveries, jobs
 from shared import audit, outbox
 from shared.db import Connection
 from shared.events import BulkChunkQueued, InvitationsAudit
@@ -25,15 +26,12 @@ async def cancel_job(conn: Connection, caller: Principal, job_id: int) -> int:
     check_may_act_for(caller, job.sponsor_id)
     waiting = await jobs.cancel_waiting_rows(conn, job_id)
     unsent = await deliveries.list_unsent_of_job(conn, job_id)
-    cancelled = await deliveries.cancel_unsent(conn, unsent)
-    closed = await invitations.close_invitations(conn, cancelled, Status.CANCELLED, "JOB_CANCELLED")
-    await codes.release_codes(conn, [row["id"] for row in closed])
-    await jobs.save_unsent_as_cancelled(conn, cancelled)
-    if waiting + len(cancelled) == 0:
+    cancelled = waiting + await end_invitations(conn, unsent, Status.CANCELLED, "JOB_CANCELLED")
+    if not cancelled:
         raise NothingToCancel
     await jobs.mark_cancelled(conn, job_id)
-    await _record(conn, caller, job, "invitations.bulk.cancelled", waiting + len(cancelled))
-    return waiting + len(cancelled)
+    await _record(conn, caller, job, "invitations.bulk.cancelled", cancelled)
+    return cancelled
 
 
 async def retry_job(conn: Connection, caller: Principal, job_id: int) -> int:

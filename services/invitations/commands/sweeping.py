@@ -10,14 +10,15 @@ from typing import Final
 from uuid import UUID
 
 from services.invitations.commands import bulk, evidence
+from services.invitations.commands.ending import end_invitations
 from services.invitations.commands.settling import apply_moves
 from services.invitations.domain import tokens
 from services.invitations.domain.bulk import Door, RowOutcome
 from services.invitations.domain.deliveries import Settlement, settle_look_up
 from services.invitations.domain.invitations import Status
-from services.invitations.domain.jobs import Progress
+from services.invitations.domain.jobs import Job, Progress
 from services.invitations.domain.messages import BatchProvider, Clue, LookUp, NotFound, Provider
-from services.invitations.store import codes, deliveries, idempotency, invitations, jobs
+from services.invitations.store import deliveries, idempotency, invitations, jobs
 from shared import outbox
 from shared.db import Connection, Database, Row
 from shared.events import BulkJobCompleted
@@ -110,41 +111,37 @@ async def expire_invitations(database: Database) -> None:
     while found == _SWEEP:
         async with database.transaction() as conn:
             overdue = await invitations.list_overdue(conn, _SWEEP)
-            await deliveries.cancel_unsent(conn, overdue)
-            closed = await invitations.close_invitations(conn, overdue, Status.EXPIRED, "EXPIRED")
-            await codes.release_codes(conn, [row["id"] for row in closed])
-            await jobs.save_unsent_as_cancelled(conn, [row["id"] for row in closed])
+            await end_invitations(conn, overdue, Status.EXPIRED, "EXPIRED")
         found = len(overdue)
 
 
 async def finish_jobs(conn: Connection) -> int:
     """Say of each job once that every row of it is settled."""
-    finished = await jobs.finish_jobs(conn)
-    job_of = await jobs.list_jobs(conn, finished)
-    for job_id in finished:
-        progress = await jobs.get_progress(conn, job_id)
+    finished = list((await jobs.list_jobs(conn, await jobs.finish_jobs(conn))).values())
+    progress_of = await jobs.list_progress(conn, finished)
+    for job in finished:
+        progress = progress_of[job.id]
         sent = progress.count(RowOutcome.SENT)
         await outbox.add(
             conn,
             BulkJobCompleted(
-                job_id=job_id,
-                sponsor_id=job_of[job_id].sponsor_id,
+                job_id=job.id,
+                sponsor_id=job.sponsor_id,
                 status=progress.ending,
                 succeeded=sent,
                 failed=progress.total - sent,
             ),
         )
-        if job_of[job_id].door is Door.ADMIN_EXCEL:
-            await _report(conn, job_id, progress)
+        if job.door is Door.ADMIN_EXCEL:
+            await _report(conn, job, progress)
     return len(finished)
 
 
-async def _report(conn: Connection, job_id: int, progress: Progress) -> None:
+async def _report(conn: Connection, job: Job, progress: Progress) -> None:
     """Record how an admin's file ended; its rows are in the results of the job."""
-    if await jobs.mark_reported(conn, job_id):
+    if await jobs.mark_reported(conn, job.id):
         sent = progress.count(RowOutcome.SENT)
         counts = {outcome.value: number for outcome, number in progress.counts.items()}
-        job = await jobs.get_job(conn, job_id)
         await evidence.record_sent(conn, job, succeeded=sent, failed=progress.total - sent, results=[counts])
 
 

@@ -32,6 +32,7 @@ from shared.db import Connection
 from shared.events import BulkChunkQueued, BulkJobAccepted, InvitationsAudit
 from shared.events.audit import Target
 from shared.identity import Principal
+from shared.moments import write_moment
 from shared.sealing import Sealer
 
 _PREVIEW_ROWS: Final = 20
@@ -230,7 +231,7 @@ def _answer(job: Job, refused: int) -> dict[str, Any]:
             "totalRecipients": job.total_rows,
             "invalidRows": refused,
             "status": "Queued",
-            "createdDate": job.created_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "createdDate": write_moment(job.created_at),
             "statusCheckUrl": f"{STATUS_PATH}/{job.id}",
         },
     }

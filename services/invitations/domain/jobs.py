@@ -36,13 +36,6 @@ class NothingToRetry(Conflict):
     message = "Yeniden denenecek başarısız satır yok"
 
 
-class RowsUnsettled(Conflict):
-    """The job is still running."""
-
-    code = "JOB_STILL_RUNNING"
-    message = "İş henüz tamamlanmadı"
-
-
 class FormatUnknown(BadRequest):
     """Results come as xlsx or csv."""
 

@@ -25,6 +25,7 @@ from services.invitations.store import invitations
 from shared import telemetry
 from shared.db import Row
 from shared.errors import Failure
+from shared.moments import write_moment
 from shared.openapi import failures
 from shared.web import JsonResponse, problem
 
@@ -137,7 +138,7 @@ def _describe(invitation: Row) -> dict[str, Any]:
             "packageTier": invitation["tier"],
             "codeCount": invitation["code_count"],
             "status": invitation["status"],
-            "expiresDate": invitation["expires_at"].strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "expiresDate": write_moment(invitation["expires_at"]),
         },
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -19,6 +19,7 @@ from services.invitations.store import deliveries, invitations
 from shared.db import Row
 from shared.errors import FieldError, Invalid
 from shared.identity import Principal
+from shared.moments import write_moment
 from shared.pagination import encode_cursor
 from shared.web import JsonResponse
 
@@ -130,9 +131,9 @@ def _describe(row: Row) -> dict[str, Any]:
         "status": row["status"],
         "statusReason": row["closed_reason"],
         "deliveryStatus": row["delivery_state"],
-        "createdDate": _moment(row["created_at"]),
-        "expiresDate": _moment(row["expires_at"]),
-        "closedDate": _moment(row["closed_at"]),
+        "createdDate": write_moment(row["created_at"]),
+        "expiresDate": write_moment(row["expires_at"]),
+        "closedDate": write_moment(row["closed_at"]),
     }
 
 
@@ -144,11 +145,7 @@ def _message(row: Row) -> dict[str, Any]:
         "status": row["state"],
         "errorCode": row["error_code"],
         "errorMessage": row["error_message"],
-        "createdDate": _moment(row["created_at"]),
-        "updatedDate": _moment(row["updated_at"]),
+        "createdDate": write_moment(row["created_at"]),
+        "updatedDate": write_moment(row["updated_at"]),
         "attempts": row["attempts"],
     }
-
-
-def _moment(moment: datetime | None) -> str | None:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if moment else None

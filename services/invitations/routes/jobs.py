@@ -28,6 +28,7 @@ from services.invitations.schemas.answers import FactsAnswer, JobAnswer, JobPage
 from services.invitations.store import jobs
 from shared.db import Row
 from shared.identity import Principal
+from shared.moments import write_moment
 from shared.pagination import encode_cursor
 from shared.web import JsonResponse
 
@@ -175,16 +176,12 @@ def _describe(job: Job, progress: Progress) -> dict[str, Any]:
         "counts": {outcome.value: progress.count(outcome) for outcome in RowOutcome},
         "percent": progress.percent,
         "rowsPerSecond": progress.rate(now),
-        "estimatedEnd": _moment(ends),
-        "createdDate": _moment(job.created_at),
-        "completedDate": _moment(progress.finished_at),
+        "estimatedEnd": write_moment(ends),
+        "createdDate": write_moment(job.created_at),
+        "completedDate": write_moment(progress.finished_at),
         "statusCheckUrl": f"{STATUS_PATH}/{job.id}",
         "resultsUrl": f"{STATUS_PATH}/{job.id}/results",
     }
-
-
-def _moment(moment: datetime | None) -> str | None:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if moment else None
 
 
 async def _events(context: Context, job: Job) -> AsyncIterator[bytes]:

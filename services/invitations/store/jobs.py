@@ -171,14 +171,8 @@ async def save_rows(conn: Connection, updates: Sequence[RowUpdate]) -> None:
 
 async def get_progress(conn: Connection, job_id: int) -> Progress:
     """Count a job's rows by outcome; raises JobUnknown."""
-    job = await conn.fetchrow("SELECT created_at, finished_at, cancelled_at FROM jobs WHERE id = $1", job_id)
-    if job is None:
-        raise JobUnknown
-    rows = await conn.fetch(
-        "SELECT outcome, count(*) AS number FROM job_rows WHERE job_id = $1 GROUP BY outcome", job_id
-    )
-    counts = {RowOutcome(row["outcome"]): row["number"] for row in rows}
-    return Progress(counts, job["created_at"], job["finished_at"], job["cancelled_at"] is not None)
+    job = await get_job(conn, job_id)
+    return (await list_progress(conn, [job]))[job_id]
 
 
 async def list_results(
