@@ -171,6 +171,32 @@ async def test_too_many_requests_only_delay(stage: Stage, provider: SandboxProvi
     assert set(provider.phones().values()) == {1}
 
 
+async def test_a_provider_that_fails_again_and_again_is_left_alone_for_a_while(
+    settings: InvitationsSettings, issuer: Issuer, provider: SandboxProvider
+) -> None:
+    """The circuit is open for all senders, and what has not been tried keeps its place."""
+    few = settings.model_copy(update={"requests_at_once": 5})
+    async with opened(few, issuer) as stage, opened(few, issuer) as other:
+        await stage.register(6, "Sponsor")
+        provider.turn(server_error_rate=1.0)
+        await stage.stock("M", 100)
+        fields = {"channel": "WhatsApp"}
+        job_id = int((await stage.upload(xlsx(farmers(100)), fields=fields)).json()["data"]["jobId"])
+        await stage.place_all(job_id)
+
+        async def is_open() -> bool:
+            return bool(await stage.query("SELECT 1 FROM provider_accounts WHERE paused_until > now()"))
+
+        async with sending(stage.context), sending(other.context):
+            await eventually(is_open)
+            await asyncio.sleep(0.3)
+            (tried,) = await stage.query("SELECT count(*) AS n FROM delivery_attempts")
+            await asyncio.sleep(1.0)
+            (now,) = await stage.query("SELECT count(*) AS n FROM delivery_attempts")
+            assert now["n"] == tried["n"] < 60
+            assert (await stage.outcomes(job_id)).get("failed", 0) == 0
+
+
 async def test_a_refused_account_stops_the_channel_and_fails_no_row(stage: Stage, provider: SandboxProvider) -> None:
     provider.turn(account_refused=True)
     job_id = await queued(stage, 5)

@@ -55,6 +55,21 @@ async def test_a_key_whose_call_still_runs_is_a_conflict(stage: Stage, provider:
     assert (await running).status_code == 200
 
 
+async def test_a_key_is_forgotten_after_a_day(stage: Stage, provider: SandboxProvider) -> None:
+    await stage.stock("M", 10)
+    for number in (1, 2):
+        await stage.invite(recipients(1, first=number), key=f"call-{number}")
+    async with stage.context.database.transaction() as conn:
+        await conn.execute("UPDATE idempotency_keys SET created_at = now() - interval '23 hours' WHERE key = 'call-1'")
+        await conn.execute("UPDATE idempotency_keys SET created_at = now() - interval '25 hours' WHERE key = 'call-2'")
+        assert await sweeping.forget_keys(conn) == 1
+    kept = await stage.invite(recipients(1, first=1), key="call-1")
+    assert kept.json()["data"]["results"][0]["deliveryStatus"] == "Sent"
+    new = await stage.invite(recipients(1, first=2), key="call-2")
+    assert new.json()["data"]["results"][0]["deliveryStatus"] == "Failed - Duplicate"
+    assert len(provider.messages()) == 2
+
+
 async def test_a_key_must_be_sane(stage: Stage) -> None:
     cases: list[Any] = ["", "x" * 256, "çift"]
     for key in cases:

@@ -206,6 +206,31 @@ async def test_accepting_spends_the_codes_once(stage: Stage) -> None:
     assert (late.status_code, late.json()["code"]) == (409, "INVITATION_ALREADY_ACCEPTED")
 
 
+async def test_who_tries_many_links_has_to_wait(settings: InvitationsSettings, issuer: Issuer) -> None:
+    async with opened(settings.model_copy(update={"accept_attempts_per_minute": 3}), issuer) as stage:
+        answers = [await stage.http.post(f"/ref/{number:032x}/accept") for number in range(4)]
+        assert [answer.status_code for answer in answers] == [404, 404, 404, 429]
+        assert answers[-1].json()["code"] == "LINK_TRIED_TOO_OFTEN"
+        assert 0 < int(answers[-1].headers["retry-after"]) <= 20
+        other = await stage.http.get(f"/ref/{9:032x}", headers={"x-forwarded-for": "198.51.100.9"})
+        assert other.status_code == 404, "another address has its own attempts"
+
+
+async def test_the_token_is_nowhere_in_the_database_in_clear(stage: Stage) -> None:
+    (result,) = await invited(stage)
+    token = result["invitationToken"]
+    tables = await stage.query(
+        "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'invitations'"
+    )
+    for table in tables:
+        found = await stage.query(
+            f'SELECT 1 FROM "{table["name"]}" AS t WHERE strpos(t::text, $1) > 0 OR strpos(t::text, $2) > 0',  # noqa: S608
+            token,
+            token.encode().hex(),
+        )
+        assert found == [], table["name"]
+
+
 async def test_an_unknown_link_is_told_so(stage: Stage) -> None:
     cases: list[Any] = ["0" * 32, "x", "0" * 33, "G" * 32]
     for token in cases:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime, timedelta
 
 import openpyxl
 
@@ -117,6 +118,19 @@ async def test_a_job_has_ended_when_its_end_is_written_down(stage: Stage) -> Non
     assert progress["completedDate"].endswith("Z")
     (completed,) = await stage.events("invitations.bulk_job.completed.v1")
     assert completed["job_id"] == job_id
+
+
+async def test_progress_tells_rate_and_estimated_end(stage: Stage) -> None:
+    job_id = (await stage.upload(xlsx(farmers(100)))).json()["data"]["jobId"]
+    async with stage.context.database.transaction() as conn:
+        await conn.execute("UPDATE jobs SET created_at = now() - interval '10 s'")
+        await conn.execute("UPDATE job_rows SET outcome = 'sent' WHERE row_no <= 51")
+    progress = await stage.progress(job_id)
+    assert (progress["status"], progress["percent"], progress["processedCount"]) == ("Processing", 50, 50)
+    assert 4.0 <= progress["rowsPerSecond"] <= 5.0
+    left = datetime.fromisoformat(progress["estimatedEnd"]) - datetime.now(UTC)
+    assert timedelta(seconds=8) < left < timedelta(seconds=13)
+    assert (progress["successCount"], progress["counts"]["waiting"]) == (50, 50)
 
 
 async def test_only_its_owner_and_admins_see_a_job(stage: Stage) -> None:

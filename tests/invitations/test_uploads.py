@@ -9,10 +9,12 @@ from typing import Any
 import httpx
 import openpyxl
 import pytest
+import xlsxwriter
 
 from services.invitations.settings import InvitationsSettings
+from tests.invitations import spreadsheets as build
 from tests.invitations.conftest import SandboxProvider, sending
-from tests.invitations.lists import farmers, finished, xlsx
+from tests.invitations.lists import HEADER, farmers, finished, xlsx
 from tests.invitations.stage import BULK, LIST, OBO_EXCEL, Stage, opened, phone
 from tests.support.tokens import Issuer
 
@@ -28,6 +30,8 @@ async def test_a_list_is_accepted_with_the_names_that_clients_read(stage: Stage)
     assert body["data"]["status"] == "Queued"
     assert body["data"]["createdDate"].endswith("Z")
     assert body["data"]["statusCheckUrl"] == answer.headers["location"] == f"{BULK}/{job_id}"
+    assert answer.headers["retry-after"] == "1"
+    assert await stage.events("invitations.bulk_job.accepted.v1") == [{"job_id": job_id, "sponsor_id": 6, "rows": 45}]
     progress = await stage.progress(job_id)
     assert (progress["status"], progress["percent"]) == ("Queued", 0)
 
@@ -165,6 +169,29 @@ async def test_the_same_file_again_is_told_and_taken(stage: Stage) -> None:
     async with stage.context.database.transaction() as conn:
         await conn.execute("UPDATE jobs SET created_at = created_at - interval '25 hours'")
     assert "warnings" not in (await stage.upload(content)).json()
+
+
+async def test_what_was_left_out_of_a_file_is_told(stage: Stage) -> None:
+    content = io.BytesIO()
+    with xlsxwriter.Workbook(content) as book:
+        sheet = book.add_worksheet("Antalya")
+        for number, line in enumerate([HEADER, *farmers(3)]):
+            sheet.write_row(number, 0, line)
+        sheet.set_row(2, None, None, {"hidden": True})
+        book.add_worksheet("Konya")
+    for path in (BULK, f"{BULK}?dryRun=true"):
+        answer = (await stage.upload(content.getvalue(), path=path)).json()
+        warnings = [warning for warning in answer["warnings"] if "Aynı dosya" not in warning]
+        assert warnings == [
+            "1 gizli satır okunmadı.",
+            "Yalnızca «Antalya» sayfası okundu; okunmayanlar: Konya.",
+        ]
+
+
+async def test_a_workbook_with_macros_is_read_without_them(stage: Stage) -> None:
+    parts = build.parts(build.table(HEADER, *farmers(2))) | {"xl/vbaProject.bin": b"\0macro"}
+    answer = await stage.upload(build.zipped(parts))
+    assert (answer.status_code, answer.json()["data"]["totalDealers"]) == (202, 2)
 
 
 async def test_a_message_that_the_channel_cannot_carry_is_told(stage: Stage) -> None:

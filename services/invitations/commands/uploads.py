@@ -80,11 +80,11 @@ async def accept_upload(
     )
     if key:
         await idempotency.bind_key(conn, caller.id, key.value, job_id)
-    total, refused, chunks = await _copy_rows(conn, job_id, upload)
-    await jobs.set_total(conn, job_id, total)
+    summary, refused, chunks = await _copy_rows(conn, job_id, upload)
+    await jobs.set_total(conn, job_id, summary.rows)
     job = await jobs.get_job(conn, job_id)
     await _announce(conn, job, chunks)
-    answer = _answer(job, refused) | warnings_of(warnings)
+    answer = _answer(job, refused) | warnings_of(warnings + _left_out(summary))
     await save_answer(conn, job_id, 202, answer, sealer)
     return Answered(202, answer)
 
@@ -138,7 +138,7 @@ async def preview_upload(conn: Connection, caller: Principal, upload: Upload, li
             "messagePreview": text if by_sms else None,
             "smsSegments": segments._asdict() if by_sms else None,
         },
-    } | warnings_of(await _warnings(conn, upload))
+    } | warnings_of(await _warnings(conn, upload) + _left_out(summary))
 
 
 async def _warnings(conn: Connection, upload: Upload) -> list[str]:
@@ -153,17 +153,26 @@ async def _warnings(conn: Connection, upload: Upload) -> list[str]:
     return warnings
 
 
-async def _copy_rows(conn: Connection, job_id: int, upload: Upload) -> tuple[int, int, list[tuple[int, int]]]:
-    """Judge the rows as they are read and copy them in; gives their number, the refused ones and the chunks."""
+def _left_out(summary: spreadsheet.Summary) -> list[str]:
+    """Say what of the file was not read: people filter a list in Excel and expect only what they see to be sent."""
+    hidden = f"{summary.hidden_rows} gizli satır okunmadı." if summary.hidden_rows else ""
+    others = ", ".join(summary.other_sheets)
+    sheets = f"Yalnızca «{summary.sheet}» sayfası okundu; okunmayanlar: {others}." if others else ""
+    return [warning for warning in (hidden, sheets) if warning]
+
+
+async def _copy_rows(
+    conn: Connection, job_id: int, upload: Upload
+) -> tuple[spreadsheet.Summary, int, list[tuple[int, int]]]:
+    """Judge the rows as they are read and copy them in; gives what was read, the refused rows and the chunks."""
     judge = Judge(upload.default_tier)
-    total, refused = 0, 0
+    refused = 0
     waiting: list[int] = []
     chunks: list[tuple[int, int]] = []
     async with spreadsheet.read_rows(upload.path, limit=MOST_ROWS) as reading:
         async for batch in reading:
             rows = [_new_row(row, _judge(judge, row)) for row in batch]
             await jobs.insert_rows(conn, job_id, rows)
-            total += len(rows)
             refused += sum(row.refusal is not None for row in rows)
             waiting += [row.row_no for row in rows if row.refusal is None]
             while len(waiting) >= CHUNK_ROWS:
@@ -171,7 +180,7 @@ async def _copy_rows(conn: Connection, job_id: int, upload: Upload) -> tuple[int
                 del waiting[:CHUNK_ROWS]
     if waiting:
         chunks.append((waiting[0], waiting[-1]))
-    return total, refused, chunks
+    return reading.summary, refused, chunks
 
 
 def _judge(judge: Judge, row: spreadsheet.Row) -> Judgement:
