@@ -92,6 +92,19 @@ async def test_a_code_that_nobody_used_expires(context: Context, sandbox: Sandbo
     assert sandbox.state()["token_calls"] == {}
 
 
+async def test_a_sign_in_that_a_process_without_its_settings_polls_ends_and_says_so(
+    context: Context, sandbox: SandboxMicrosoft, fresh: FreshDatabase
+) -> None:
+    sandbox.turn(device_code_interval=0)
+    await sign_in.begin_sign_in(context.access, asked_by=ADMIN)
+    other = make_context(some_settings(sandbox, fresh, enabled=False, client_id=None))
+    await sign_in.poll_due_sign_ins(other.access)
+    ended = (await rows(context, "SELECT state, error_code, error FROM sign_ins"))[0]
+    assert (ended["state"], ended["error_code"]) == ("failed", "partner_center_not_configured")
+    assert "HUNTER_PARTNER_CENTER_CLIENT_ID" in ended["error"]
+    await other.close()
+
+
 async def test_slow_down_is_remembered_for_the_next_process(context: Context, sandbox: SandboxMicrosoft) -> None:
     sandbox.turn(slow_down_polls=1)
     await sign_in.begin_sign_in(context.access, asked_by=ADMIN)

@@ -110,6 +110,25 @@ async def test_when_only_a_person_can_help_the_sync_says_so_and_everybody_is_tol
     assert (await run(context)).state == "succeeded"
 
 
+async def test_a_refusal_of_the_old_token_does_not_end_a_sign_in_that_has_replaced_it(
+    context: Context, sandbox: SandboxMicrosoft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.turn(with_mfa=False)
+    await connect(context, sandbox)
+    real = PartnerCenter.get_page
+
+    async def after_a_new_sign_in(self: PartnerCenter, target: str, token: str) -> Page:
+        if not sandbox.state()["knobs"]["with_mfa"]:
+            sandbox.turn(with_mfa=True)
+            await connect(context, sandbox)
+        return await real(self, target, token)
+
+    monkeypatch.setattr(PartnerCenter, "get_page", after_a_new_sign_in)
+    assert (await run(context)).state == "succeeded"
+    assert await events_of(context, "referrals.sign_in.required.v1") == []
+    assert sandbox.state()["requests"]["GET /v1.0/engagements/referrals"] == 4  # one with the old token
+
+
 async def test_without_a_sign_in_a_sync_says_so(context: Context, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     assert (await run(context)).state == "sign_in_required"

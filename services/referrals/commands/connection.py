@@ -49,10 +49,11 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A token and whose it is."""
+    """A token, whose it is, and from which sign-in."""
 
     token: Token
     account: Account
+    connected_at: datetime
 
 
 async def get_credential(access: Access, *, refused: Token | None = None) -> Credential:
@@ -62,15 +63,19 @@ async def get_credential(access: Access, *, refused: Token | None = None) -> Cre
     if stored and stored.refused_because is None:
         token = access.microsoft.comfortable_token(open_cache(access, stored))
         if token is not None and not _is_refused(token, refused):
-            return Credential(token, stored.account)
+            return Credential(token, stored.account, stored.connected_at)
     return await _renew(access, refused)
 
 
-async def require_sign_in(access: Access, reason: str) -> None:
-    """Note that only a person can make the stored sign-in work again, and tell everybody once."""
+async def require_sign_in(access: Access, credential: Credential, reason: str) -> bool:
+    """Note that only a person can make a sign-in work again, and tell everybody once; False when one already has."""
     async with access.database.transaction() as conn:
-        if stored := await store.lock_connection(conn):
+        stored = await store.lock_connection(conn)
+        if stored is not None and stored.connected_at != credential.connected_at:
+            return False
+        if stored is not None:
             await _require_sign_in(conn, stored, reason)
+        return True
 
 
 async def keep_connection_alive(access: Access) -> None:
@@ -166,7 +171,9 @@ async def _renew(access: Access, refused: Token | None, *, force: bool = False) 
         cache = open_cache(access, stored)
         token = access.microsoft.comfortable_token(cache)
         if token is not None and not _is_refused(token, refused):
-            return Credential(token, stored.account)  # another replica has renewed it while we waited for the lock
+            return Credential(
+                token, stored.account, stored.connected_at
+            )  # another replica has renewed it while we waited for the lock
         try:
             token = await access.microsoft.renew(cache, force=force or refused is not None)
         except SignInRequired as error:
@@ -179,7 +186,7 @@ async def _renew(access: Access, refused: Token | None, *, force: bool = False) 
                     conn, ReferralsAudit, action="partner_center.token.renewed", actor=SERVICE, target=TARGET
                 )
                 log.info("partner_center_token_renewed version=%d", stored.version + 1)
-            return Credential(token, stored.account)
+            return Credential(token, stored.account, stored.connected_at)
     raise failure  # after the commit, so that what was noted stays
 
 

@@ -12,7 +12,12 @@ import orjson
 
 from services.referrals.commands import connection
 from services.referrals.commands.connection import Access
-from services.referrals.domain.failures import MicrosoftUnavailable, SignInRefused, TokenCacheKeyMismatch
+from services.referrals.domain.failures import (
+    MicrosoftUnavailable,
+    PartnerCenterNotConfigured,
+    SignInRefused,
+    TokenCacheKeyMismatch,
+)
 from services.referrals.domain.sign_ins import SignInState, refuse_foreign_tenant
 from services.referrals.microsoft import DeviceCode, Pending, SignedIn
 from services.referrals.store import connections
@@ -91,7 +96,7 @@ async def _poll(access: Access, sign_in: SignIn) -> None:
         log.warning("partner_center_sign_in_waits sign_in_id=%s reason=%s", sign_in.sign_in_id, error.message)
     except SignInRefused as error:
         await _refuse(access, sign_in, error)
-    except TokenCacheKeyMismatch as error:
+    except (TokenCacheKeyMismatch, PartnerCenterNotConfigured) as error:
         await _refuse(access, sign_in, SignInRefused(error.message, error=error.code.lower()))
 
 

@@ -26,6 +26,7 @@ from services.referrals.domain.failures import (
 )
 from services.referrals.domain.referrals import Referral, Rejected, newest_of_each, read_items
 from services.referrals.domain.syncs import Counts, Listing, Mode, Sync, SyncState
+from services.referrals.microsoft import Token
 from services.referrals.partner_center import PartnerCenter, ReadAhead
 from services.referrals.store import connections as connection_store
 from services.referrals.store import referrals as referral_store
@@ -173,22 +174,21 @@ async def _fetch_page(
     access: Access, partner_center: PartnerCenter, pages: ReadAhead[ReadPage], rules: SyncRules, sync: Sync
 ) -> tuple[Sync, ReadPage]:
     """Fetch the next page; a refused query is asked in the next simpler way, a refused token is renewed once."""
-    credential = await get_credential(access)
-    if sync.account_id != credential.account.home_account_id:
-        # At the start; or in the middle, when somebody else has signed in: they may see other referrals, and a listing
-        # that is half of each would mark the wrong ones as missing.
-        sync = await _plan(access.database, rules, sync, credential.account.home_account_id)
-    renewed = False
+    refused: Token | None = None
     while True:
+        credential = await get_credential(access, refused=refused)
+        if sync.account_id != credential.account.home_account_id:
+            # At the start; or in the middle, when somebody else has signed in: they may see other referrals, and a
+            # listing that is half of each would mark the wrong ones as missing.
+            sync = await _plan(access.database, rules, sync, credential.account.home_account_id)
         target = sync.next_target or _first_target(partner_center, rules, sync)
         try:
             return sync, await pages.get_page(target, credential.token.access_token)
         except TokenRefused as error:
-            if renewed or error.kind != "expired":
-                await require_sign_in(access, error.message)
+            is_beyond_renewal = refused is not None or error.kind != "expired"
+            if is_beyond_renewal and await require_sign_in(access, credential, error.message):
                 raise SignInRequired(error.message) from error
-            credential = await get_credential(access, refused=credential.token)
-            renewed = True
+            refused = credential.token
         except QueryRefused:
             simpler = sync.fall_back()
             if simpler is None:
