@@ -111,6 +111,18 @@ async def test_every_queue_of_the_service_shows_what_waits_and_who_consumes(desk
     assert await depth(broker, "auth.events") == 3, "looking takes nothing"
 
 
+async def test_a_queue_that_the_broker_has_not_is_shown_as_missing_and_hides_no_other(
+    desk: Desk, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = topology.Queue("auth.nothing", ())
+    monkeypatch.setattr(topology, "QUEUES", (missing, topology.AUTH_EVENTS))
+    async with publishing(broker) as publisher:
+        await publisher.publish_one(to_queue("auth.events", b"1"))
+    shown = (await desk.http.get(QUEUES, headers=desk.admin)).json()["items"]
+    assert [(queue["name"], queue["messages"]) for queue in shown[:2]] == [("auth.nothing", None), ("auth.events", 1)]
+    assert len(shown) == 7
+
+
 async def test_dead_letters_are_listed_with_their_reason_and_one_is_shown_whole(desk: Desk, broker: str) -> None:
     ids = await set_aside(broker, 3)
     listed = (await desk.http.get(f"{QUEUES}/dead-letters?limit=2", headers=desk.admin)).json()
