@@ -44,6 +44,7 @@ def row(arena: Arena, *, size: int) -> Row:
         terms=[
             "both: one process on uvloop, the service's own client, one page after the other, each parsed as JSON",
             "sync: every referral checked, stored with raw JSON, history, event and position in one transaction a page",
+            "sync: the next page is fetched and read meanwhile; the relay, which publishes the events, does not run",
             "discard: the pages are dropped; the sandbox shares the machine with both",
         ],
     )

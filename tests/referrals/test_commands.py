@@ -26,6 +26,7 @@ from tests.support.referrals import (
     audited,
     connect,
     events_of,
+    plain_cache,
     rows,
     run,
     some_settings,
@@ -212,14 +213,9 @@ async def test_a_key_is_replaced_without_a_new_sign_in(
 async def test_the_plain_cache_of_the_older_tool_is_taken_over_after_proof_that_it_works(
     context: Context, sandbox: SandboxMicrosoft
 ) -> None:
-    await connect(context, sandbox)
-    async with context.database.connection() as conn:
-        stored = await connection_store.find_connection(conn)
-    assert stored
-    plain = connection.open_cache(context.access, stored)
-    async with context.database.transaction() as conn:
-        await connection.reset_connection(conn, asked_by=ADMIN)
+    plain = await plain_cache(context, sandbox)
     assert (await connection.import_cache(context.access, plain, asked_by=ADMIN)).username == "ops@contoso.example"
+    assert (await audited(context))[-1] == ("partner_center.cache.imported", "success")
     assert (await get_credential(context.access)).token.access_token.startswith("at-")
     with pytest.raises(SignInRequired):
         await connection.import_cache(context.access, plain, asked_by=ADMIN)  # its one-time token is spent

@@ -196,7 +196,7 @@ async def test_retry_after_may_be_a_date(sandbox: SandboxMicrosoft, partner_cent
 
 
 async def test_a_fault_that_stays_ends_in_unavailable_with_microsofts_request_id(
-    sandbox: SandboxMicrosoft, token: str
+    sandbox: SandboxMicrosoft, token: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     sandbox.turn(api_faults=[{"kind": "server_error", "times": 99}])
     client = a_client(sandbox, attempts=3)
@@ -205,6 +205,8 @@ async def test_a_fault_that_stays_ends_in_unavailable_with_microsofts_request_id
     ):
         await every_id(client, token)
     assert sandbox.state()["requests"]["GET /v1.0/engagements/referrals"] == 3
+    ids = re.findall(r"partner_center_request_failed status=503 request_id=(\S{36}) client_request_id=", caplog.text)
+    assert len(set(ids)) == 3
     await client.close()
 
 

@@ -13,7 +13,7 @@ import pytest
 from services.referrals.context import Context
 from services.referrals.settings import DEVELOPMENT_KEYS
 from tests.support.microsoft import SandboxMicrosoft
-from tests.support.referrals import a_worker, another_key, connect, run_command
+from tests.support.referrals import a_worker, another_key, connect, plain_cache, run_command
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbooks" / "partner-center-sign-in.md"
 PREFIX = "python -m services.referrals "
@@ -25,12 +25,14 @@ class Situation(NamedTuple):
     """What a section of the runbook presumes."""
 
     signed_in: bool = False
+    has_plain_cache: bool = False
     knobs: dict[str, Any] = {}
     environment: dict[str, str] = {}
 
 
 SITUATIONS = {
     "First time": Situation(),
+    "Taking over the older tool's sign-in": Situation(has_plain_cache=True),
     "Is it working?": Situation(signed_in=True),
     "Reset": Situation(signed_in=True),
     "Another key": Situation(
@@ -72,12 +74,17 @@ async def test_the_commands_of_a_section_print_what_it_says(
     sandbox.turn(auto_approve=True, **situation.knobs)
     if situation.signed_in:
         await connect(context, sandbox)
+    cache = tmp_path / ".token_cache"
+    if situation.has_plain_cache:
+        cache.write_text(await plain_cache(context, sandbox))
     own = environment | situation.environment
     commands = sections()[title]
     needs_worker = any("--wait" in line for line, _ in commands)
     with a_worker(own, tmp_path / "worker.log") if needs_worker else nullcontext():
         for line, expected in commands:
             assert line.startswith(PREFIX), line
-            _, output = await run_command(own, *line.removeprefix(PREFIX).split())
+            words = line.removeprefix(PREFIX).replace(cache.name, str(cache)).split()
+            _, output = await run_command(own, *words)
+            output = output.replace(str(cache), cache.name)
             pattern = ".*".join(re.escape(part) for part in expected.split("…"))
             assert re.fullmatch(pattern, output, re.DOTALL), f"$ {line}\n{output}\ninstead of\n{expected}"

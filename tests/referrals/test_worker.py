@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from services.referrals.commands import connection, sync
+from services.referrals.commands import sync
 from services.referrals.context import Context
-from services.referrals.store import connections as connection_store
 from tests.support.eventually import eventually
 from tests.support.microsoft import SandboxMicrosoft
-from tests.support.referrals import ADMIN, ROOT, a_worker, audited, connect, run_command
+from tests.support.referrals import ADMIN, ROOT, a_worker, connect, run_command
 
 PAGES = 10
 
@@ -59,21 +58,6 @@ async def test_malformed_settings_end_a_command_with_the_variable_and_no_stack_t
     assert code == 1
     assert "HUNTER_PARTNER_CENTER_API_URL: " in output
     assert "Traceback" not in output
-
-
-async def test_the_plain_cache_file_of_the_older_tool_is_imported(
-    context: Context, sandbox: SandboxMicrosoft, environment: dict[str, str], tmp_path: Path
-) -> None:
-    await connect(context, sandbox)
-    async with context.database.transaction() as conn:
-        stored = await connection_store.find_connection(conn)
-        await connection.reset_connection(conn, asked_by=ADMIN)
-    assert stored is not None
-    plain = tmp_path / ".token_cache"
-    plain.write_text(connection.open_cache(context.access, stored))
-    code, output = await run_command(environment, "import-cache", str(plain))
-    assert (code, output.splitlines()[0]) == (0, "Account cached: ops@contoso.example")
-    assert ("partner_center.cache.imported", "success") in await audited(context)
 
 
 async def test_a_file_that_is_no_token_cache_is_refused_in_one_line(

@@ -35,7 +35,7 @@ class SandboxMicrosoft:
         """A client that trusts the sandbox; made late, since the CA's file is made by the server."""
         if self._client is None:
             trust = ssl.create_default_context(cafile=self.ca_file)
-            self._client = httpx.Client(base_url=self.url, verify=trust, trust_env=False, timeout=10)
+            self._client = httpx.Client(base_url=self.url, verify=trust, trust_env=False, timeout=60)
         return self._client
 
     def reset(self, referrals: int = 250) -> None:

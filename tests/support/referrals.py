@@ -16,11 +16,12 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from services.referrals.commands import sign_in, sync
+from services.referrals.commands import connection, sign_in, sync
 from services.referrals.context import Context
 from services.referrals.domain.sign_ins import SignInState
 from services.referrals.domain.syncs import Mode, Sync
 from services.referrals.settings import ReferralsSettings
+from services.referrals.store import connections as connection_store
 from services.referrals.store import sign_ins
 from services.referrals.store import syncs as sync_store
 from shared.events.audit import Actor
@@ -60,6 +61,16 @@ async def connect(context: Context, sandbox: SandboxMicrosoft) -> None:
             return (await sign_ins.get_sign_in(conn, begun.sign_in_id)).state is not SignInState.PENDING
 
     await eventually(is_polled)
+
+
+async def plain_cache(context: Context, sandbox: SandboxMicrosoft) -> str:
+    """Give what the older tool keeps in its `.token_cache` after a sign-in; nothing is stored any more."""
+    await connect(context, sandbox)
+    async with context.database.transaction() as conn:
+        stored = await connection_store.find_connection(conn)
+        await connection.reset_connection(conn, asked_by=ADMIN)
+    assert stored is not None
+    return connection.open_cache(context.access, stored)
 
 
 async def events_of(context: Context, kind: str) -> list[dict[str, Any]]:
