@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
 from local.environment import SERVICES, STORING
-from tests.deploy.rendering import Manifests, Object, matches
+from tests.deploy.rendering import ROOT, Manifests, Object, matches
 
 HTTP, HEALTH, POSTGRES, AMQP, MANAGEMENT, HTTPS = 8000, 8001, 5432, 5672, 15672, 443
 PORTS = (HTTP, HEALTH, POSTGRES, AMQP, MANAGEMENT)
@@ -61,7 +61,9 @@ def test_pods_reach_what_they_need_and_nothing_else(manifests: Manifests) -> Non
     # auth's own api checks tokens with the same keys.
     wanted |= {(api, "auth-api", HTTP) for api in apis}
     wanted |= {(pod, "postgres", POSTGRES) for pod in (*apis, *workers, *migrations, "backup", "restore")}
-    wanted |= {(pod, "rabbitmq", AMQP) for pod in (*workers, "gateway", "topology")}
+    # An api opens the broker only where it shows its queues to admins.
+    at_queues = [f"{name}-api" for name in STORING if "amqp_url" in (ROOT / "services" / name / "app.py").read_text()]
+    wanted |= {(pod, "rabbitmq", AMQP) for pod in (*at_queues, *workers, "gateway", "topology")}
     wanted.add(("broker-users", "rabbitmq", MANAGEMENT))
     if manifests.overlay == "cluster":
         wanted |= {("postgres", "postgres", POSTGRES), ("postgres", "postgres", HTTP)}  # its instances, each other
