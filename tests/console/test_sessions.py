@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.gateway.domain.console.places import own_path
+from services.gateway.domain.console.places import id_in_path, own_path
 from services.gateway.domain.console.sessions import Session, open_sealed, seal
 from services.gateway.settings import GatewaySettings
 from shared.sealing import Sealer
@@ -211,6 +211,11 @@ def test_damaged_and_foreign_cookies_are_no_session() -> None:
 def test_nobody_is_sent_to_another_host(target: str) -> None:
     assert own_path(target, "/") == "/"
     assert own_path("/users?search=a%20b&next=c", "/") == "/users?search=a%20b&next=c"
+
+
+def test_an_id_in_an_address_can_not_reach_another_path() -> None:
+    assert id_in_path("0199d6f2-7c1b") == "0199d6f2-7c1b"
+    assert id_in_path("../users?a=1#b%2f") == "usersa1b2f"
 
 
 def test_production_wants_keys_of_its_own_and_secure_cookies() -> None:

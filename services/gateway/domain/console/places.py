@@ -48,3 +48,8 @@ def first_place(person: Person) -> str:
 def own_path(text: str | None, otherwise: str) -> str:
     """Give a path of ours that somebody asked to be sent to; anything else would be an open redirect."""
     return text if text is not None and _OWN.fullmatch(text) else otherwise
+
+
+def id_in_path(text: str) -> str:
+    """Keep of an id that came in an address what may stand in a path of the interface."""
+    return "".join(letter for letter in text if letter.isascii() and (letter.isalnum() or letter in "-_"))

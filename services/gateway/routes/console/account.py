@@ -8,6 +8,7 @@ import segno
 from fastapi import Response
 from markupsafe import Markup
 
+from services.gateway.domain.console.places import id_in_path
 from services.gateway.routes.console.door import SignedIn, explain, make_router
 from services.gateway.routes.console.refusals import ApiRefused
 from services.gateway.routes.console.signing_in import reasons_of
@@ -82,7 +83,7 @@ async def remove_second_factor(visitor: SignedIn) -> Response:
 @router.post("/account/sessions/{session_id}/end")
 async def end_session(visitor: SignedIn, session_id: str) -> Response:
     """End one of the own sessions."""
-    await visitor.send("DELETE", f"{_AUTH}/sessions/{_plain(session_id)}")
+    await visitor.send("DELETE", f"{_AUTH}/sessions/{id_in_path(session_id)}")
     return visitor.go("/account", done="session_ended")
 
 
@@ -124,8 +125,3 @@ def _show_secret(visitor: Visitor, secret: str, uri: str, refused: ApiRefused | 
 
 def _both(visitor: Visitor) -> dict[str, Any]:
     return {"password": visitor.form.exact("password"), "code": visitor.form.get("code").replace(" ", "")}
-
-
-def _plain(text: str) -> str:
-    """Keep of an id in an address what may stand in one."""
-    return "".join(letter for letter in text if letter.isascii() and (letter.isalnum() or letter in "-_"))

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from fastapi import Response
 
+from services.gateway.domain.console.places import id_in_path
 from services.gateway.routes.console.door import AuditorOrAdmin, explain, make_router
 from services.gateway.routes.console.jobs import download
 from services.gateway.routes.console.refusals import ApiRefused
@@ -70,8 +71,8 @@ async def export_events(
 @router.get("/audit/{event_id}")
 async def show_event(visitor: AuditorOrAdmin, event_id: str) -> Response:
     """Show one record whole."""
-    plain = "".join(letter for letter in event_id if letter.isascii() and (letter.isalnum() or letter == "-"))
-    return visitor.page("audit_event.html", event=await visitor.get(f"{_AUDIT}/events/{plain}"))
+    event = await visitor.get(f"{_AUDIT}/events/{id_in_path(event_id)}")
+    return visitor.page("audit_event.html", event=event)
 
 
 def _asked(visitor: Visitor) -> dict[str, str]:

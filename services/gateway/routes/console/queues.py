@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from fastapi import Response
 
+from services.gateway.domain.console.places import id_in_path
 from services.gateway.routes.console.door import Admin, explain, make_router
 from services.gateway.routes.console.refusals import ApiRefused
 from services.gateway.routes.console.visitor import Visitor
@@ -91,7 +92,7 @@ async def show_dead_letters(visitor: Admin, service: Service) -> Response:
 @router.get("/queues/{service}/letters/{letter_id}")
 async def show_dead_letter(visitor: Admin, service: Service, letter_id: str) -> Response:
     """Show one dead letter whole."""
-    letter = await visitor.get(f"{DESKS[service]}/dead-letters/{_plain(letter_id)}")
+    letter = await visitor.get(f"{DESKS[service]}/dead-letters/{id_in_path(letter_id)}")
     return visitor.page("dead_letter.html", service=service, letter=letter)
 
 
@@ -102,8 +103,3 @@ async def settle_dead_letters(visitor: Admin, service: Service, act: Literal["re
     choice = {"id": letter} if letter else {"all": True}
     answer = await visitor.send("POST", f"{DESKS[service]}/dead-letters/{act}", choice)
     return visitor.go(f"/queues/{service}", done=f"letters_{act}", n=answer["count"])
-
-
-def _plain(text: str) -> str:
-    """Keep of an id in an address what may stand in one."""
-    return "".join(letter for letter in text if letter.isascii() and (letter.isalnum() or letter in "-_"))
