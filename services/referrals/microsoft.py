@@ -114,14 +114,16 @@ class Microsoft:
     def comfortable_token(self, token_cache: str) -> Token | None:
         """Give the cached token if it has life enough left, without network or lock."""
         cache = _open(token_cache)
-        query = {"client_id": self._client_id}
-        for entry in cache.search(cache.CredentialType.ACCESS_TOKEN, query=query):
-            expires_on = int(entry["expires_on"])
-            is_aging = int(entry.get("refresh_on", expires_on)) < time.time()
-            is_comfortable = expires_on - time.time() > _COMFORTABLE_SECONDS and not is_aging
-            if is_comfortable and self._is_for_us(entry.get("target", "").split()):
-                return Token(entry["secret"], datetime.fromtimestamp(expires_on, UTC))
-        return None
+        found = cache.search(cache.CredentialType.ACCESS_TOKEN, query={"client_id": self._client_id})
+        ours = [entry for entry in found if self._is_for_us(entry.get("target", "").split())]
+        newest = max(ours, key=lambda entry: int(entry["expires_on"]), default=None)
+        if newest is None:
+            return None
+        expires_on = int(newest["expires_on"])
+        is_aging = int(newest.get("refresh_on", expires_on)) < time.time()
+        if is_aging or expires_on - time.time() <= _COMFORTABLE_SECONDS:
+            return None
+        return Token(newest["secret"], datetime.fromtimestamp(expires_on, UTC))
 
     def account_of(self, token_cache: str) -> Account:
         """Say whose sign-in a cache holds; raises TokenCacheInvalid unless it is one account's that we can renew."""

@@ -171,9 +171,8 @@ async def _renew(access: Access, refused: Token | None, *, force: bool = False) 
         cache = open_cache(access, stored)
         token = access.microsoft.comfortable_token(cache)
         if token is not None and not _is_refused(token, refused):
-            return Credential(
-                token, stored.account, stored.connected_at
-            )  # another replica has renewed it while we waited for the lock
+            # Another replica has renewed it while we waited for the lock.
+            return Credential(token, stored.account, stored.connected_at)
         try:
             token = await access.microsoft.renew(cache, force=force or refused is not None)
         except SignInRequired as error:

@@ -91,8 +91,11 @@ async def insert_statuses(conn: Connection, referrals: Sequence[Referral]) -> No
 async def save_rejected(conn: Connection, task_id: UUID, page: int, item: Rejected) -> None:
     """Set a malformed item aside; the same one, which comes with every sweep, is there once and counted."""
     await conn.execute(
-        """INSERT INTO referrals_rejected AS known (task_id, page, position, reason, raw) VALUES ($1, $2, $3, $4, $5)
-           ON CONFLICT (md5(raw)) DO UPDATE SET times = known.times + 1, last_rejected_at = now()""",
+        """WITH known AS (
+               UPDATE referrals_rejected SET times = times + 1, last_rejected_at = now()
+               WHERE md5(raw) = md5($5) RETURNING 1)
+           INSERT INTO referrals_rejected (task_id, page, position, reason, raw)
+           SELECT $1, $2, $3, $4, $5 WHERE NOT EXISTS (SELECT FROM known)""",
         task_id,
         page,
         item.position,
