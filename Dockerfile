@@ -32,5 +32,5 @@ WORKDIR /app
 ENV PATH=/venv/bin:${PATH} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001:10001
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "shared.probe"]
+HEALTHCHECK --interval=10s --timeout=15s --start-period=120s --retries=3 CMD ["python", "-m", "shared.probe"]
 ENTRYPOINT ["python", "-m"]

@@ -74,13 +74,13 @@ class Compose:
 
     def run(self, *arguments: str, stdin: str = "", log: bool = False, seconds: float = 120) -> str:
         """Run `docker compose` on this deployment; gives its output, or writes it to the log."""
-        command = [shutil.which("docker") or "docker", "compose", "--ansi=never", f"--env-file={SANDBOX}", *arguments]
+        command = [shutil.which("docker") or "docker", "compose", "--ansi=never", *arguments]
         self.run_dir.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as file:
             done = subprocess.run(
                 command,
                 cwd=HOME,
-                env=os.environ | self._environment(),
+                env=os.environ | self.environment,
                 input=stdin,
                 stdout=file if log else subprocess.PIPE,
                 stderr=file if log else subprocess.PIPE,
@@ -134,8 +134,11 @@ class Compose:
         command = ["python", "-m", "services.auth", "seed", "/dev/stdin"]
         self.run("exec", "-T", "auth-worker", *command, stdin=seed_of(accounts))
 
-    def _environment(self) -> dict[str, str]:
+    @property
+    def environment(self) -> dict[str, str]:
+        """Give the variables with which `docker compose` means this deployment."""
         return {
+            "COMPOSE_ENV_FILES": SANDBOX,
             "COMPOSE_PROJECT_NAME": self.project,
             "TAG": self.tag,
             "GATEWAY_PUBLISHED": f"127.0.0.1:{self.gateway}",

@@ -25,7 +25,7 @@ from shared import permissions
 HOME: Final = Path("/secrets")
 # The user of the images (Dockerfile). PostgreSQL and RabbitMQ run as users that only their images know.
 USER_ID: Final = 10_001
-DATABASE: Final = "partner_hub"
+OWNER = DATABASE = "partner_hub"  # the owner makes the services' schemas and roles (deploy/postgres/create-owner.sh)
 STORING: Final = ("auth", "referrals", "invitations", "audit")
 SEALING_KEYS: Final = {
     "auth": "AUTH_SECRET_KEYS",
@@ -41,10 +41,12 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 @app.command()
 def ensure() -> None:
     """Make what is missing; what is there stays, so this may run before every start."""
-    databases = {name: _keep(name, f"{name.upper()}_DATABASE_URL", partial(_database_url, name)) for name in STORING}
+    databases = {
+        name: _keep(name, f"{name.upper()}_DATABASE_URL", partial(_database_url, f"{OWNER}_{name}")) for name in STORING
+    }
     brokers = {name: _keep(name, f"{name.upper()}_AMQP_URL", partial(_amqp_url, name)) for name in permissions.SERVICES}
     brokers[permissions.OWNER] = _keep("topology", "AMQP_URL", partial(_amqp_url, permissions.OWNER))
-    owner = _keep("migrate", "OWNER_DATABASE_URL", partial(_database_url, "owner"))
+    owner = _keep("migrate", "OWNER_DATABASE_URL", partial(_database_url, OWNER))
     for name, variable in SEALING_KEYS.items():
         _keep(name, variable, _sealing_key)
     _keep("audit", "audit-signing.pem", _signing_key)
@@ -100,7 +102,7 @@ def _password() -> str:
 
 
 def _database_url(role: str) -> str:
-    return f"postgresql://partner_hub_{role}:{_password()}@postgres:5432/{DATABASE}"
+    return f"postgresql://{role}:{_password()}@postgres:5432/{DATABASE}"
 
 
 def _amqp_url(user: str) -> str:

@@ -2,8 +2,8 @@
 # the services' schemas and roles (the migrate steps), and is no superuser. Nobody knows the superuser's password.
 psql -v ON_ERROR_STOP=1 --no-psqlrc --username postgres --dbname postgres <<'SQL'
 \set password `cat /run/secrets/owner-password`
-CREATE ROLE partner_hub_owner LOGIN CREATEROLE PASSWORD :'password';
-CREATE DATABASE partner_hub OWNER partner_hub_owner;
+CREATE ROLE partner_hub LOGIN CREATEROLE PASSWORD :'password';
+CREATE DATABASE partner_hub OWNER partner_hub;
 -- A role gets into this database only if a migrate step lets it in.
 REVOKE ALL ON DATABASE partner_hub FROM PUBLIC;
 REVOKE CONNECT ON DATABASE postgres FROM PUBLIC;

@@ -43,7 +43,7 @@ def is_ours(block: dict[str, Any]) -> bool:
 
 def service_of(block: dict[str, Any]) -> str:
     """Name the service whose image a container runs."""
-    return str(block["build"]["args"]["SERVICE"])
+    return str(block["image"]).removeprefix("partner-hub-").partition(":")[0]
 
 
 def reachable() -> set[tuple[str, str]]:
