@@ -14,6 +14,7 @@ from dotenv import dotenv_values
 from deploy.docker import keyring
 from local.lock import IMAGES
 from local.supervisor import HOME
+from sandbox.microsoft import certificates
 from services.audit.settings import AuditSettings
 from services.auth.settings import AuthSettings
 from services.gateway.settings import GatewaySettings
@@ -139,7 +140,7 @@ def test_a_role_can_start_with_what_it_is_given(
     for name, value in environment_of(block, settings_file).items():
         here = value.replace("/run/secrets", str(secrets / service)).replace("/sandbox/", f"{tmp_path}/")
         monkeypatch.setenv(name, here)
-    (tmp_path / "ca.pem").touch()
+    certificates.issue(tmp_path, [])
     monkeypatch.setattr("shared.settings._SECRETS", secrets / service)
 
     settings = SETTINGS[service].load()
