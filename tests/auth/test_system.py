@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 import time
@@ -32,10 +33,13 @@ PASSWORDS = ("glacier trumpet walnut prism", "meadow cobalt lantern yarn")
 @pytest.fixture(scope="module")
 def system() -> Iterator[tuple[dict[str, Any], Path]]:
     home = run_dir("runbooks")
-    try:
-        yield stack.up(home), home
-    finally:
-        stack.down(home)
+    with pytest.MonkeyPatch.context() as environment:
+        for limit in ("SIGN_INS", "RESETS"):  # all tests come from one address
+            environment.setenv(f"GATEWAY_{limit}_PER_MINUTE", "1000")
+        try:
+            yield stack.up(home), home
+        finally:
+            stack.down(home)
 
 
 # --- the runbooks
@@ -184,6 +188,64 @@ def test_signing_out_ends_the_access_token_everywhere_within_a_second(
     assert here.call("POST", "/api/v1/auth/logout").status_code == 200
     assert seconds_until_refused(here) < 1
     assert there.call("GET", ELSEWHERE).status_code == 200, "the other device stays"
+
+
+# --- what leaks nothing: the whole system's logs, the gateway's among them
+
+
+def test_no_marked_secret_is_in_any_log_audit_record_metric_or_error_of_the_whole_system(
+    system: tuple[dict[str, Any], Path], gateway: httpx.Client
+) -> None:
+    """Also where a client puts a secret into an address, into a header or into the field of something else."""
+    described, run_dir = system
+    admin = Person(described, gateway, "admin_without_grants")
+    marks = {f"canary-{word}-{secrets.token_hex(8)}" for word in ("osprey", "heron", "kestrel")}
+    answers = [answer for mark in marks for answer in leaving(gateway, admin, mark)]
+    token = reset_token_of(described, gateway, described["accounts"]["sponsor"]["email"])
+    body = {"token": token, "new_password": f"{min(marks)} lantern quiver"}
+    answers += [gateway.post("/api/v1/auth/reset-password", json=body) for _ in range(2)]
+    assert [answer.status_code for answer in answers[-2:]] == [200, 400]
+    hidden = marks | {token, admin.tokens["access_token"], admin.tokens["refresh_token"]}
+
+    def recorded() -> str:
+        pages = [admin.call("GET", "/api/v1/audit/events?limit=200&action=auth.password_reset.failed").text]
+        return "\n".join([*pages, admin.call("GET", "/api/v1/audit/events?limit=200").text])
+
+    assert eventually(lambda: "auth.password_reset.failed" in recorded(), 30), "the audit log was looked at"
+    written = {str(log.relative_to(run_dir)): log.read_text(errors="replace") for log in run_dir.rglob("*.log")}
+    written |= {
+        f"{role} /metrics": httpx.get(url.replace("/readyz", "/metrics"), trust_env=False).text
+        for role, url in described["health_urls"].items()
+    }
+    written |= {"the audit log": recorded()}
+    written |= {f"an error of {answer.url.path}": answer.text for answer in answers if answer.status_code >= 400}
+    assert "/api/v1/auth/login" in written["logs/gateway.log"], "the access log was looked at"
+    development_only = f": {token}\n"  # the one line that settings refuse in production
+    found = [
+        (where, mark)
+        for where, text in written.items()
+        for mark in hidden
+        if mark in text.replace(development_only, ": …\n")
+    ]
+    assert found == []
+
+
+def leaving(gateway: httpx.Client, admin: Person, mark: str) -> list[httpx.Response]:
+    """Leave a mark wherever a client could leave a secret by right or by mistake."""
+    api = "/api/v1/auth"
+    bearer = {"authorization": f"Bearer {mark}", "cookie": f"session={mark}", "x-api-key": mark}
+    return [
+        gateway.post(f"{api}/login", json={"email": "nobody@example.com", "password": mark}),
+        gateway.post(f"{api}/login", json={"email": mark, "password": mark, "code": mark}),
+        gateway.post(f"{api}/login?password={mark}", json={"email": [mark], "password": {"a": mark}}),
+        gateway.post(f"{api}/refresh", json={"refresh_token": mark}),
+        gateway.post(f"{api}/reset-password", json={"token": mark, "new_password": mark}),
+        gateway.get(f"{api}/me?access_token={mark}", headers=bearer),
+        gateway.get(f"{ELSEWHERE}&token={mark}", headers=bearer),
+        gateway.get(f"/reset-password?token={mark}"),
+        admin.call("POST", f"{api}/change-password", {"current_password": mark, "new_password": mark}),
+        admin.call("POST", f"{api}/users", {"email": "x@example.com", "full_name": "X", "password": mark}),
+    ]
 
 
 @pytest.mark.slow
