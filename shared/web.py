@@ -235,7 +235,15 @@ def _field_error(item: dict[str, Any]) -> FieldError:
     """Name the field as the client knows it: without where in the request FastAPI found it."""
     location = [str(part) for part in item["loc"]]
     where = location[1:] if location and location[0] in {"body", "query", "path", "header", "cookie"} else location
-    return FieldError(".".join(where) or location[0], item["msg"], item["type"].upper())
+    return FieldError(".".join(where) or location[0], _words(item), item["type"].upper())
+
+
+def _words(item: dict[str, Any]) -> str:
+    """Say what would be right, where the framework speaks of its own insides."""
+    if item["type"] in {"model_attributes_type", "model_type"} and item["loc"] == ("body",):
+        return "Send a JSON object, with the header 'content-type: application/json'."
+    message: str = item["msg"]
+    return message.removeprefix("Value error, ")
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

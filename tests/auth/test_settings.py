@@ -50,6 +50,10 @@ def run(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedPro
         ({"AUTH_SECRET_KEYS": "not base64!"}, "each key must be base64"),
         ({"AUTH_SECRET_KEYS": ""}, "AUTH_SECRET_KEYS"),
         ({"AUTH_SMTP_URL": ""}, "AUTH_SMTP_URL"),
+        ({"AUTH_SMTP_URL": "https://mail.example.com"}, "AUTH_SMTP_URL"),
+        ({"AUTH_SMTP_URL": "smtps://hub:pass/word@mail.example.com"}, "are written as %XX"),
+        ({"AUTH_SMTP_FROM": "Partner Hub"}, "AUTH_SMTP_FROM: Value error, give an address"),
+        ({"AUTH_PUBLIC_URL": "https://"}, "AUTH_PUBLIC_URL must be an https:// address"),
         ({"AUTH_PUBLIC_URL": "http://hub.example.com"}, "AUTH_PUBLIC_URL must be an https:// address"),
         ({"AUTH_PASSWORD_MIN_LENGTH": "7"}, "AUTH_PASSWORD_MIN_LENGTH"),
         ({"AUTH_HASH_MEMORY_KIB": "1024"}, "AUTH_HASH_MEMORY_KIB"),
@@ -66,6 +70,7 @@ def test_production_refuses_unsafe_settings(
         AuthSettings.load()
     assert reason in str(ended.value)
     assert not keys or keys not in str(ended.value)
+    assert "pass" not in str(ended.value).replace("user:password@", "").replace("user and password", "")
 
 
 def test_the_safe_settings_of_these_tests_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:

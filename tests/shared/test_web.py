@@ -227,6 +227,16 @@ async def test_a_refusal_of_the_framework_has_the_shape_of_its_kind(client: http
     assert (answer.status_code, body["code"], body["title"]) == (400, "BAD_REQUEST", "Bad Request")
 
 
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", None])
+async def test_a_body_that_does_not_say_that_it_is_json_is_told_what_to_say(
+    client: httpx.AsyncClient, content_type: str | None
+) -> None:
+    headers = {"content-type": content_type} if content_type else {}
+    answer = await client.post("/parcels", content=b'{"name": "a", "weight": 1}', headers=headers)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["message"].startswith("Send a JSON object, with the header 'content-type")
+
+
 async def test_half_of_a_surrogate_pair_is_invalid_input(client: httpx.AsyncClient) -> None:
     body = b'{"weight_grams": 1, "name": "\\ud83c"}'
 
