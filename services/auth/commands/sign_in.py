@@ -31,78 +31,63 @@ class Attempt:
     code: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the client is told, what the audit log is told, and whether this was a guess that counts."""
+
+    failure: Failure
+    reason: str
+    counts: bool = True
+
+
 async def sign_in(
     conn: Connection, sealer: Sealer, rules: Rules, attempt: Attempt, *, now: datetime
 ) -> Issued | Failure:
     """Begin a session, or refuse; a refusal is returned, for it is counted and must be committed."""
     account = await accounts.find_and_lock_account(conn, attempt.account.id if attempt.account else _NOBODY)
     throttle = await throttles.lock_throttle(conn, "sign-in", attempt.email)
-    reason = _refusal(attempt, account, throttle, now)
-    if reason is not None or account is None:
-        await _count(conn, attempt.email, throttle, rules, now)
-        await note(
-            conn,
-            "sign_in",
-            about=account,
-            outcome="denied" if reason == "paused" else "failure",
-            reason=reason,
-            severity="notice",
-            email=attempt.email,
-        )
-        return InvalidCredentials()
-    if account.has_second_factor and (
-        refused := await _second_factor(conn, sealer, rules, attempt, account, throttle, now)
-    ):
-        return refused
-    return await _begin(conn, sealer, rules, attempt, account, now)
-
-
-def _refusal(attempt: Attempt, account: Account | None, throttle: Throttle, now: datetime) -> str | None:
-    if throttle.is_paused(now):
-        return "paused"
-    if account is None or attempt.account is None:
-        return "unknown address"
-    if not attempt.verdict.matches:
-        return "wrong password"
-    if not account.is_enabled:
-        return "disabled"
-    # The password was changed while the hash was computed: a right old password must not outlive it.
-    return "credentials changed" if account.credential_epoch != attempt.account.credential_epoch else None
-
-
-async def _count(conn: Connection, email: str, throttle: Throttle, rules: Rules, now: datetime) -> None:
-    if throttle.is_paused(now):
-        return
-    await throttles.save_throttle(conn, "sign-in", email, throttle.failed(now, rules.sign_ins))
-
-
-async def _second_factor(
-    conn: Connection,
-    sealer: Sealer,
-    rules: Rules,
-    attempt: Attempt,
-    account: Account,
-    throttle: Throttle,
-    now: datetime,
-) -> Failure | None:
-    if attempt.code is None:
-        await note(
-            conn, "sign_in", about=account, outcome="failure", reason="second factor missing", email=attempt.email
-        )
-        return SecondFactorRequired()
-    if await spend_code(conn, sealer, account.id, attempt.code, now=now):
-        return None
-    await _count(conn, attempt.email, throttle, rules, now)
+    judged = _judge_password(attempt, account, throttle, now)
+    if isinstance(judged, Account) and judged.has_second_factor:
+        judged = await _judge_code(conn, sealer, judged, attempt.code, now)
+    if isinstance(judged, Account):
+        return await _begin(conn, sealer, rules, attempt, judged, now)
+    if judged.counts:
+        await throttles.save_throttle(conn, "sign-in", attempt.email, throttle.failed(now, rules.sign_ins))
     await note(
         conn,
         "sign_in",
         about=account,
-        outcome="failure",
-        reason="second factor wrong",
-        severity="notice",
+        outcome="denied" if throttle.is_paused(now) else "failure",
+        reason=judged.reason,
+        severity="info" if isinstance(judged.failure, SecondFactorRequired) else "notice",
         email=attempt.email,
     )
-    return SecondFactorInvalid()
+    return judged.failure
+
+
+def _judge_password(attempt: Attempt, account: Account | None, throttle: Throttle, now: datetime) -> Account | Refusal:
+    if throttle.is_paused(now):
+        return Refusal(InvalidCredentials(), "paused", counts=False)
+    if account is None or attempt.account is None:
+        return Refusal(InvalidCredentials(), "unknown address")
+    if not attempt.verdict.matches:
+        return Refusal(InvalidCredentials(), "wrong password")
+    if not account.is_enabled:
+        return Refusal(InvalidCredentials(), "disabled")
+    if account.credential_epoch != attempt.account.credential_epoch:
+        # The password was changed while the hash was computed: a right old password must not outlive it.
+        return Refusal(InvalidCredentials(), "credentials changed")
+    return account
+
+
+async def _judge_code(
+    conn: Connection, sealer: Sealer, account: Account, code: str | None, now: datetime
+) -> Account | Refusal:
+    if code is None:
+        return Refusal(SecondFactorRequired(), "second factor missing", counts=False)
+    if not await spend_code(conn, sealer, account.id, code, now=now):
+        return Refusal(SecondFactorInvalid(), "second factor wrong")
+    return account
 
 
 async def _begin(
