@@ -24,6 +24,7 @@ from tests.support.databases import Databases, FreshDatabase
 PASSWORD = "otter lantern quiver mosaic"
 OTHER_PASSWORD = "glacier trumpet walnut prism"
 API = "/api/v1/auth"
+CONNECTIONS = 20
 E = TypeVar("E", bound=Event)
 
 
@@ -146,7 +147,7 @@ def comparable(answer: httpx.Response) -> tuple[int, Any, Any]:
 
 def settings_for(fresh: FreshDatabase, **more: Any) -> AuthSettings:
     """Make settings of a service on this database."""
-    return AuthSettings(database_url=fresh.url, amqp_url="amqp://127.0.0.1:1", database_pool_size=20, **more)
+    return AuthSettings(database_url=fresh.url, amqp_url="amqp://127.0.0.1:1", database_pool_size=CONNECTIONS, **more)
 
 
 @pytest.fixture
