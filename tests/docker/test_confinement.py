@@ -27,7 +27,7 @@ def write(path):
         return True
     except OSError:
         return False
-paths = ["/app/services/planted.py", "/venv/planted", "/etc/planted", "/run/secrets/planted", "/tmp/planted"]
+paths = ["/app/services/planted.py", "/venv/planted", "/etc/planted", "/run/secrets/planted", "/tmp/written"]
 print(json.dumps({**{name: status[name].split()[0] for name in ("Uid", "CapEff", "CapBnd", "NoNewPrivs")},
     "written": [path for path in paths if write(path)]}))
 """
@@ -96,7 +96,7 @@ def test_a_role_has_no_right_that_it_does_not_need_and_writes_nowhere(deployment
         "CapEff": "0000000000000000",
         "CapBnd": "0000000000000000",
         "NoNewPrivs": "1",
-        "written": ["/tmp/planted"],  # noqa: S108 - in the container, in memory
+        "written": ["/tmp/written"],  # noqa: S108 - in the container, in memory
     }
 
 
