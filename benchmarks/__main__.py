@@ -21,6 +21,7 @@ ROWS: dict[str, Callable[[Arena], Row]] = {
     "bus-out": lambda servers: bus_out.row(servers, size=20_000),
     "bus-in": lambda servers: bus_in.row(servers, size=10_000),
     "audit": lambda servers: audit.row(servers, size=10_000),
+    "audit-lag": lambda servers: audit.lag_row(servers, rate=500, seconds=10),
     "gateway": lambda servers: gateway.row(servers, seconds=2.0),
     "referrals": lambda servers: referrals.row(servers, size=100_000),
     "reading": lambda servers: reading.row(servers, size=100_000),

@@ -9,10 +9,21 @@ from collections.abc import AsyncIterator, Generator, Iterator
 import pytest
 
 from local import infrastructure
+from shared import audit
 from shared.bus.declare import declare, purge
 from tests.support.databases import Databases
+from tests.support.evidence import Watch
 from tests.support.stacks import run_dir
 from tests.support.tokens import Issuer
+
+
+@pytest.fixture(autouse=True)
+def evidence_as_documented(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No service records an act that docs/audit-events.md does not know, in whatever test."""
+    watch = Watch(audit.record)
+    monkeypatch.setattr(audit, "record", watch.record)
+    yield
+    assert watch.unknown == []
 
 
 @pytest.fixture(scope="session")

@@ -148,7 +148,7 @@ def erase(
     subjects = [*(phone or []), *(email or [])]
     if not subjects and user_id is None:
         sys.exit("Name the person: --phone, --email or --user-id.")
-    settings = AuditSettings.load()
+    settings = _without_legal_hold(AuditSettings.load())
     telemetry.configure_logging("audit", "erase", settings.log_level)
     erased = asyncio.run(_erase(settings, subjects, user_id, reason))
     typer.echo(f"erased the personal data of {erased} records")
@@ -188,7 +188,7 @@ def prune(
     archive: Annotated[Path, typer.Option(help="Folder to export the months into first")],
 ) -> None:
     """Drop the oldest whole months, after they were verified and exported; needs OWNER_DATABASE_URL."""
-    settings = AuditSettings.load()
+    settings = _without_legal_hold(AuditSettings.load())
     telemetry.configure_logging("audit", "prune", settings.log_level)
     if settings.owner_database_url is None:
         sys.exit("Set OWNER_DATABASE_URL: only the owner of the tables can drop months; the service itself can't.")
@@ -270,6 +270,12 @@ async def _erase(settings: AuditSettings, subjects: list[str], user_id: int | No
             operator=Actor(kind="operator"),
             origin=_this_terminal(),
         )
+
+
+def _without_legal_hold(settings: AuditSettings) -> AuditSettings:
+    if settings.legal_hold:
+        sys.exit("AUDIT_LEGAL_HOLD is on: nothing may leave the log before whoever ordered it has lifted it.")
+    return settings
 
 
 def _this_terminal() -> dict[str, str]:

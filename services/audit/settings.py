@@ -25,6 +25,7 @@ class AuditSettings(StoreSettings):
     checkpoint_dir: Path = Field(description="Where a copy of each checkpoint goes, outside the power of the database.")
     former_verifier_keys: str = Field("", description="Keys that signed before the present one: name+hash+key, …")
     log_full_phones: bool = False
+    legal_hold: bool = Field(False, description="Nothing leaves the log: prune and erase are refused.")
     checkpoint_seconds: float = 60.0
     verification_seconds: float = 300.0
     whole_verification_seconds: float = 86_400.0

@@ -23,7 +23,7 @@ from tests.support.messages import depth, publishing, to_queue
 from tests.support.running import running
 
 WORK = [Work(queue, HANDLERS) for queue in topology.AUDIT_EVENTS]
-QUEUE, OTHER_QUEUE = (queue.name for queue in topology.AUDIT_EVENTS[:2])
+QUEUE, OTHER_QUEUE, THIRD_QUEUE = (queue.name for queue in topology.AUDIT_EVENTS[:3])
 ADMIN = Actor(kind="admin", id=166, roles=["Admin"])
 
 
@@ -198,18 +198,3 @@ async def test_a_line_carries_the_request_id_of_its_event(
     finally:
         logging.basicConfig(level=level, handlers=handlers, force=True)
     assert '"request_id":"the-request"' in capsys.readouterr().out
-
-
-async def test_a_flood_of_one_service_does_not_hold_up_the_events_of_another(
-    context: AuditContext, broker: str
-) -> None:
-    flood = [an_audit_event(number=number) for number in range(1, 4_001)]
-    async with publishing(broker) as publisher:
-        for start in range(0, len(flood), 500):
-            await publisher.publish([to_queue(QUEUE, body) for body in flood[start : start + 500]])
-        await publisher.publish_one(to_queue(OTHER_QUEUE, an_audit_event(ReferralsAudit, request_id="the-other")))
-        async with running(context.database, broker, context=context, work=WORK):
-            await in_the_log(context, 4_001, within=60)
-    async with context.database.connection() as conn:
-        before = await conn.fetchval("SELECT seq FROM records WHERE request_id = 'the-other'")
-    assert before < 2_000, "its turn comes after a batch or two of the flood, not after all of it"

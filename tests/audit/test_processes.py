@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -16,32 +18,38 @@ import pytest
 
 from services.audit import commands
 from services.audit.context import AuditContext
-from shared.events import AuthAudit, InvitationsAudit
+from shared import topology
+from shared.events import AuditAudit, AuthAudit, InvitationsAudit
 from tests.audit.killed_worker import STEPS
 from tests.audit.material import a_signed_checkpoint, an_arrival, kept_outside, sealed, verified
 from tests.audit.test_consuming import QUEUE, an_audit_event, count, in_the_log
 from tests.support.databases import FreshDatabase
 from tests.support.eventually import eventually
-from tests.support.messages import publishing, to_queue
+from tests.support.messages import depth, publishing, to_queue
 
 ROOT = Path(__file__).parents[2]
+_KILLS = 6
 
 
 @pytest.fixture
 def environment(context: AuditContext, broker: str) -> dict[str, str]:
     """The variables of an audit process that works on the test's database."""
     settings = context.settings
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     return os.environ | {
         "AUDIT_DATABASE_URL": settings.database_url.get_secret_value(),
         "AUDIT_AMQP_URL": broker,
         "AUDIT_SECRET_KEYS": settings.secret_keys.get_secret_value(),
         "AUDIT_SIGNING_KEY_FILE": str(settings.signing_key_file),
         "AUDIT_CHECKPOINT_DIR": str(settings.checkpoint_dir),
-        "AUDIT_WORKER_PORT": str(port),
+        "AUDIT_WORKER_PORT": str(a_free_port()),
     }
+
+
+def a_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 @contextmanager
@@ -52,6 +60,19 @@ def process(environment: Mapping[str, str], *command: str) -> Iterator[subproces
     finally:
         running.kill()
         running.communicate()
+
+
+@contextmanager
+def a_worker(environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker beside others, whose lines nobody reads."""
+    command = [sys.executable, "-m", "services.audit", "worker"]
+    own = {**environment, "AUDIT_WORKER_PORT": str(a_free_port())}
+    worker = subprocess.Popen(command, cwd=ROOT, env=own, stdout=subprocess.DEVNULL)
+    try:
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait()
 
 
 async def run(environment: Mapping[str, str], *command: str) -> tuple[int, str]:
@@ -87,6 +108,38 @@ async def test_killed_right_after_a_step_the_next_worker_records_each_event_once
         keys = await conn.fetchval("SELECT count(*) FROM personal_keys")
     assert keys == len(bodies) + 1
     assert (await verified(context)).findings == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_two_workers_that_are_killed_in_turn_record_each_of_shuffled_redeliveries_once(
+    context: AuditContext, broker: str, environment: dict[str, str]
+) -> None:
+    # Not audit's own: the workers number events of that kind, too.
+    kinds = {queue: kind for queue in topology.AUDIT_EVENTS for kind in queue.binds if kind is not AuditAudit}
+    once = [(queue.name, an_audit_event(kind, n)) for queue, kind in kinds.items() for n in range(1, 1001)]  # type: ignore[arg-type]
+    deliveries = once * 3
+    random.Random(6).shuffle(deliveries)
+    share = len(deliveries) // (_KILLS + 1)
+    async with publishing(broker) as publisher, contextlib.AsyncExitStack() as workers:
+        running = [workers.enter_context(a_worker(environment)) for _ in range(2)]
+        for turn in range(_KILLS + 1):
+            due = deliveries[turn * share : (turn + 1) * share] if turn < _KILLS else deliveries[turn * share :]
+            await publisher.publish([to_queue(queue, body) for queue, body in due])
+            known = len({body for _, body in deliveries[: (turn + 1) * share]})
+            await in_the_log(context, known - share // 4, within=120)
+            if turn < _KILLS:
+                running[turn % 2].kill()
+                running[turn % 2] = workers.enter_context(a_worker(environment))
+        await in_the_log(context, len(once), within=120)
+        await eventually(lambda: _are_empty(broker), within=120, what="empty queues")
+    assert await count(context) == len(once)
+    report = await verified(context)
+    assert (report.findings, report.last_seq) == ([], report.records)
+
+
+async def _are_empty(broker: str) -> bool:
+    return [await depth(broker, queue.name) for queue in topology.AUDIT_EVENTS] == [0] * len(topology.AUDIT_EVENTS)
 
 
 async def test_the_worker_prints_lines_signs_checkpoints_and_verifies_by_itself(
@@ -161,6 +214,19 @@ async def test_erase_names_its_count_and_needs_a_person(context: AuditContext, e
     code, text = await run(environment, "erase", "--reason", "asked for")
     assert code == 1
     assert "Name the person" in text
+
+
+async def test_under_a_legal_hold_nothing_leaves_the_log(context: AuditContext, environment: dict[str, str]) -> None:
+    await sealed(context, an_arrival())
+    held = environment | {"AUDIT_LEGAL_HOLD": "true"}
+    for command in (
+        ("erase", "--phone", "05421396386", "--reason", "asked for"),
+        ("prune", "--before", "2026-01-01", "--archive", "/nowhere"),
+    ):
+        code, text = await run(held, *command)
+        assert (code, "AUDIT_LEGAL_HOLD is on" in text) == (1, True)
+    async with context.database.connection() as conn:
+        assert await conn.fetchval("SELECT count(*) FROM personal_keys WHERE subjects <> '{}'") == 1
 
 
 async def test_a_signing_key_is_made_once_and_only_we_can_read_it(environment: dict[str, str], tmp_path: Path) -> None:

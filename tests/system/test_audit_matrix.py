@@ -16,8 +16,9 @@ from tests.system.matrix.hub import ROOT, SHORTENED, Hub
 from tests.system.matrix.page import Promise, promises
 from tests.system.matrix.scenario import Claim, Scenario, Sign
 
-# More than a minute; tests/audit and the services' own tests hold a fair sample of it.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
+# More than a minute. That the page knows each event of the code, and a scenario each of the page, is checked without.
+slow = pytest.mark.slow
 
 PROMISES: Final = promises()
 SCENARIOS: Final[list[Scenario]] = [
@@ -94,6 +95,7 @@ def test_what_a_new_system_cannot_have_is_triggered_by_a_test_of_its_own(event: 
 # --- what happens
 
 
+@slow
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_what_happens_is_found_in_the_audit_log(hub: Hub, scenario: Scenario) -> None:
     signs = list(scenario.happening(hub))
@@ -135,8 +137,9 @@ def assert_actor(record: dict[str, Any], sign: Sign, promise: Promise) -> None:
 # --- what must never happen
 
 
+@slow
 def test_no_personal_data_lies_open_in_the_log(hub: Hub) -> None:
     """In an export, whatever was recorded as personal is sealed; so what shows there was recorded in a wrong place."""
-    lines = hub.caller("auditor").call("GET", "/api/v1/audit/export").raise_for_status().text.splitlines()
+    lines = list(hub.caller("auditor").call("GET", "/api/v1/audit/export").raise_for_status().iter_lines())
     assert len(lines) > 100
     assert [found.group() for line in lines for found in PERSONAL.finditer(line)] == []

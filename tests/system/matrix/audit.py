@@ -38,6 +38,7 @@ def an_operator_erases_a_person(hub: Hub) -> Iterator[Sign]:
     "audit.verification.requested success info",
     "audit.verification.completed success info",
     "audit.verification.completed failure critical",
+    "audit.finding.acknowledged success warning",
 )
 def the_log_is_verified_whole_and_tampered_with(hub: Hub) -> Iterator[Sign]:
     whole = _verified(hub, "auditor")
@@ -46,6 +47,9 @@ def the_log_is_verified_whole_and_tampered_with(hub: Hub) -> Iterator[Sign]:
     _change_first_record(hub, "service || '?'")
     tampered = _verified(hub, "admin")
     yield sign("audit.verification.completed failure critical", "admin", request=tampered)
+    code, printed = hub.operate("audit", "acknowledge", "--kind", "COLUMN", "--reason", "we have tried it")
+    assert code == 0, printed
+    yield sign("audit.finding.acknowledged success warning", "operator")
     _change_first_record(hub, "rtrim(service, '?')")
 
 
