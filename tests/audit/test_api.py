@@ -57,13 +57,20 @@ async def found(client: httpx.AsyncClient, **params: Any) -> list[str]:
     return [item["target"]["id"] for item in answer.json()["items"]]
 
 
-async def test_admins_and_auditors_read_and_nobody_else(settings: AuditSettings, issuer: Issuer) -> None:
+async def test_admins_and_auditors_read_and_nobody_else(
+    settings: AuditSettings, issuer: Issuer, context: AuditContext
+) -> None:
     answers = {("Sponsor",): 403, ("Player",): 403, ("Admin",): 200, ("Auditor",): 200, (): 403}
     async with calling(create_app(settings, issuer.verifier())) as client:
         for path in (EVENTS, "/api/v1/audit/export", "/api/v1/audit/verification"):
             assert (await client.get(path)).status_code == 401
             for roles, status in answers.items():
                 assert (await client.get(path, headers=issuer.headers(9, *roles))).status_code == status, roles
+    async with context.database.connection() as conn:
+        rows = await conn.fetch("SELECT envelope FROM outbox ORDER BY id")
+    refused = [data for row in rows if (data := orjson.loads(row["envelope"])["data"])["outcome"] == "denied"]
+    assert len(refused) == 9, "whoever tried is on record, each time"
+    assert {data["action"] for data in refused} == {"audit.access.refused"}
 
 
 async def test_every_filter_finds_what_it_names(client: httpx.AsyncClient, context: AuditContext) -> None:

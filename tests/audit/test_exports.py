@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
 import orjson
 import pytest
@@ -23,6 +24,7 @@ from services.audit.domain.exports import (
 from services.audit.domain.lines import neutralise
 from services.audit.domain.ocsf import ocsf_event
 from tests.audit.material import NOW, a_content, an_empty_head
+from tests.system.matrix.page import promises
 
 HOSTILE = "a\r\n✅ forged\x1b[2K\x9b2K\0\x85\u2028\u2029\u202e\u2066\u061c\ufeff\U000e0041\\u2028 =cmd()|'x'!A1"
 
@@ -105,3 +107,23 @@ def test_ocsf_has_a_class_for_every_action(action: str, type_uid: int) -> None:
     assert event["time"] == 1795334400000
     assert event["attestation"]["fingerprint"]["value"] == record.hash.hex()
     assert orjson.loads(orjson.dumps(event)) == event
+
+
+# What the classes of OCSF 1.8.0 require, or require one of.
+_REQUIRED = {"metadata", "time", "class_uid", "category_uid", "activity_id", "type_uid", "severity_id"}
+_OF_CLASS = {3001: {"user"}, 3002: {"user", "service"}, 3005: {"user"}, 6003: {"actor", "api", "src_endpoint"}}
+
+
+@pytest.mark.parametrize("action", sorted(promises()))
+@pytest.mark.parametrize(
+    "actor", [{"kind": "anonymous", "id": None, "roles": []}, {"kind": "admin", "id": 7, "roles": []}]
+)
+def test_every_act_is_an_event_with_what_its_class_requires(action: str, actor: dict[str, Any]) -> None:
+    contents = [a_content(action=action, actor=actor, target=target) for target in (None, {"kind": "user", "id": "8"})]
+    for record in extend(an_empty_head(), contents, NOW):
+        event = ocsf_event(record)
+        assert _REQUIRED | _OF_CLASS[event["class_uid"]] <= event.keys()
+        assert b":null" not in orjson.dumps(event)
+        for user in [event["actor"]["user"], *([event["user"]] if "user" in event else [])]:
+            assert user.keys() & {"name", "uid"}
+        assert ("prev_event" in event["attestation"]) == (record.seq > 1)

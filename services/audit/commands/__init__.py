@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.audit.commands.acknowledgements import acknowledge
 from services.audit.commands.checkpoints import copy_checkpoints, take_checkpoint
-from services.audit.commands.reading import record_export, record_reading
+from services.audit.commands.reading import record_export, record_reading, record_refusal
 from services.audit.commands.results import (
     find_pending,
     find_result,
@@ -31,6 +31,7 @@ __all__ = [
     "queue_verification",
     "record_export",
     "record_reading",
+    "record_refusal",
     "request_verification",
     "seal",
     "start_verification",

@@ -35,3 +35,16 @@ async def record_export(conn: Connection, reader: Principal, *, asked: dict[str,
         severity="notice",
         details={"filters": asked, "last_seq": last_seq},
     )
+
+
+async def record_refusal(conn: Connection, caller: Principal) -> None:
+    """Record that somebody without the role wanted to read the log."""
+    await audit.record(
+        conn,
+        AuditAudit,
+        action="audit.access.refused",
+        actor=caller,
+        outcome="denied",
+        reason="neither Admin nor Auditor",
+        severity="warning",
+    )

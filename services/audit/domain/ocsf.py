@@ -47,15 +47,24 @@ _MEANINGS: Final = (
     ("audit.event.", _API_ACTIVITY, 2),
     ("", _API_ACTIVITY, _OTHER),
 )
-_SEVERITIES: Final = {"info": 1, "notice": 2, "warning": 3, "critical": 5}
-_STATUSES: Final = {"success": 1, "failure": 2, "denied": 2}
+_SEVERITIES: Final = {
+    "info": (1, "Informational"),
+    "notice": (2, "Low"),
+    "warning": (3, "Medium"),
+    "critical": (5, "Critical"),
+}
+_STATUSES: Final = {"success": (1, "Success"), "failure": (2, "Failure"), "denied": (2, "Failure")}
+_UNKNOWN: Final = (0, "Unknown")
+_USER_TYPES: Final = {"user": 1, "admin": 2, "service": 4}
 
 
 def ocsf_event(record: Record) -> dict[str, Any]:
     """Map a record, with its place in the chain in the shape of the `record_integrity` profile."""
     content = record.content()
     _, kind, activity = next(entry for entry in _MEANINGS if content["action"].startswith(entry[0]))
-    return {
+    severity_id, severity = _SEVERITIES.get(content["severity"], _UNKNOWN)
+    status_id, status = _STATUSES.get(content["outcome"], _UNKNOWN)
+    event: dict[str, Any] = {
         "metadata": _metadata(record, content),
         "time": _milliseconds(content["time"]),
         "class_uid": kind.uid,
@@ -63,15 +72,22 @@ def ocsf_event(record: Record) -> dict[str, Any]:
         "category_uid": kind.category_uid,
         "category_name": kind.category_name,
         "activity_id": activity,
+        "activity_name": content["action"],
         "type_uid": kind.uid * 100 + activity,
-        "severity_id": _SEVERITIES.get(content["severity"], 0),
-        "status_id": _STATUSES.get(content["outcome"], 0),
-        "status": content["outcome"],
+        "severity_id": severity_id,
+        "severity": severity,
+        "status_id": status_id,
+        "status": status,
+        "status_code": content["outcome"],
         "status_detail": content.get("reason"),
-        **_parties(content),
+        **_parties(content, kind),
         "unmapped": {"on_behalf_of": content.get("on_behalf_of"), "details": content["details"]},
-        "attestation": {"fingerprint": _fingerprint(record.hash), "prev_event": _fingerprint(record.prev_hash)},
+        "attestation": {
+            "fingerprint": _fingerprint(record.hash),
+            "prev_event": {"fingerprint": _fingerprint(record.prev_hash)} if record.seq > 1 else None,
+        },
     }
+    return {name: _without_nothing(value) for name, value in event.items() if value is not None}
 
 
 def _metadata(record: Record, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,17 +102,31 @@ def _metadata(record: Record, content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _parties(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Name who acted, on whom, and at which door; addresses stay sealed."""
-    actor, target = content["actor"], content.get("target") or {}
-    acted_on = target.get("id") if target.get("kind") == "user" else actor.get("id")
-    return {
-        "actor": {"user": {"uid": _text(actor.get("id")), "type": actor.get("kind")}},
-        "user": {"uid": _text(acted_on)},
-        "service": {"name": content["service"]},
-        "src_endpoint": {"svc_name": "gateway"},
-        "api": {"operation": content["action"], "request": {"uid": content.get("request_id")}},
-    }
+def _parties(content: Mapping[str, Any], kind: _Class) -> dict[str, Any]:
+    """Name who acted, on whom or what, and at which door; addresses stay sealed."""
+    actor, target = _user(content["actor"]), content.get("target")
+    common = {"actor": {"user": actor}, "src_endpoint": {"svc_name": "gateway"}}
+    if kind is _API_ACTIVITY:
+        request = {"uid": content.get("request_id")}
+        resource = {"type": target["kind"], "uid": target["id"]} if target else None
+        api = {"operation": content["action"], "request": request, "service": {"name": content["service"]}}
+        return {**common, "api": api, "resources": [resource] if resource else None}
+    somebody = {"uid": target["id"]} if target and target["kind"] == "user" else actor
+    return {**common, "user": somebody, "service": {"name": content["service"]}}
+
+
+def _user(actor: Mapping[str, Any]) -> dict[str, Any]:
+    """Name an actor; who has no account here is named by kind, because OCSF wants one of name and id."""
+    kind, number = str(actor.get("kind")), actor.get("id")
+    who = {"name": kind} if number is None else {"uid": str(number)}
+    return {**who, "type": kind, "type_id": _USER_TYPES.get(kind, _OTHER)}
+
+
+def _without_nothing(value: Any) -> Any:
+    """Leave out what an event does not have: OCSF knows no null."""
+    if isinstance(value, dict):
+        return {name: _without_nothing(item) for name, item in value.items() if item is not None}
+    return [_without_nothing(item) for item in value] if isinstance(value, list) else value
 
 
 def _fingerprint(digest: bytes) -> dict[str, Any]:
@@ -105,7 +135,3 @@ def _fingerprint(digest: bytes) -> dict[str, Any]:
 
 def _milliseconds(moment: str) -> int:
     return int(datetime.fromisoformat(moment).timestamp() * 1000)
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)

@@ -27,6 +27,13 @@ def an_auditor_reads_and_takes_a_copy(hub: Hub) -> Iterator[Sign]:
     yield sign("audit.log.exported success notice", "user", request=copied)
 
 
+@SCENARIOS.leaves("audit.access.refused denied warning")
+def a_sponsor_wants_to_read_the_log(hub: Hub) -> Iterator[Sign]:
+    refused = hub.caller("sponsor").call("GET", EVENTS)
+    assert refused.status_code == 403
+    yield sign("audit.access.refused denied warning", "user", request=refused)
+
+
 @SCENARIOS.leaves("audit.personal_data.erased success notice")
 def an_operator_erases_a_person(hub: Hub) -> Iterator[Sign]:
     code, printed = hub.operate("audit", "erase", "--reason", "asked for", "--email", "nobody@example.com")
