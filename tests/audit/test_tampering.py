@@ -243,6 +243,27 @@ async def test_the_services_own_role_can_not_change_what_is_written(context: Aud
                 await conn.execute(attempt.format(table, column, column))
 
 
+async def test_the_services_own_role_has_no_more_rights_than_it_needs(context: AuditContext) -> None:
+    """The triggers are the second lock; this is the first."""
+    expected = {
+        "records": {"SELECT", "INSERT"},
+        "seen_events": {"SELECT", "INSERT"},
+        "checkpoints": {"SELECT", "INSERT"},
+        "acknowledgements": {"SELECT", "INSERT"},
+        "prunings": {"SELECT"},
+        "chain_head": {"SELECT", "UPDATE"},
+        "personal_keys": {"SELECT", "INSERT", "DELETE"},
+    }
+    async with context.database.connection() as conn:
+        for table in [*expected, *await store.list_partitions(conn)]:
+            rights = await conn.fetchval(
+                """SELECT array_agg(name) FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[])
+                   AS name WHERE has_table_privilege($1, name)""",
+                table,
+            )
+            assert set(rights or []) == expected.get(table, set()), table
+
+
 @pytest.mark.parametrize("attempt", ["UPDATE {} SET seq = 0", "DELETE FROM {}", "TRUNCATE {}"])
 async def test_even_a_role_with_every_right_is_refused_by_the_triggers(owner: Owner, attempt: str) -> None:
     await owner.execute("SET session_replication_role = origin")
