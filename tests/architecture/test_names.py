@@ -17,7 +17,9 @@ from tests.architecture.tree import ROOT, SERVICES, modules_of_services, parsed,
 SAYING_NOTHING = {"utils", "helpers", "common", "core", "base", "manager", "service", "handlers"}
 FOLDERS = ("services", "shared", "sandbox", "local", "tests")
 UPPER_SNAKE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
-MIGRATION = re.compile(r"(?P<number>\d{4})_(create|add|drop|rename|change|forbid|allow|move|fill|sign|keep)_[a-z0-9_]+\.sql")
+MIGRATION = re.compile(
+    r"(?P<number>\d{4})_(create|add|drop|rename|change|forbid|allow|move|fill|sign|keep)_[a-z0-9_]+\.sql"
+)
 UNITS = ("seconds", "days", "bytes", "kib", "per_second", "per_minute", "per_service")
 # What is counted needs no unit.
 COUNTED = {"port", "size", "attempts", "lanes", "passes", "threads", "failures", "length", "limit", "burst", "count"}

@@ -257,9 +257,9 @@ async def test_the_services_own_role_has_no_more_rights_than_it_needs(context: A
     async with context.database.connection() as conn:
         for table in [*expected, *await store.list_partitions(conn)]:
             rights = await conn.fetchval(
-                """SELECT array_agg(name) FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[])
-                   AS name WHERE has_table_privilege($1, name)""",
+                "SELECT array_agg(name) FROM unnest($2::text[]) AS name WHERE has_table_privilege($1, name)",
                 table,
+                ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"],
             )
             assert set(rights or []) == expected.get(table, set()), table
 
