@@ -168,10 +168,10 @@ class _Desk:
 
     async def settle(self, choice: Choice, caller: Principal, database: Database, act: str) -> Settled:
         """Write down who wants it, then do it: a crash in between leaves evidence without a deed, never the reverse."""
-        details: dict[str, Any] = {"waiting": await self._waiting()}
+        details: dict[str, Any] = {"letter": choice.id or "all", "waiting": await self._waiting()}
         if choice.id is not None:
             letter = await self.get(choice.id)
-            details = {"letter": letter.id, "event_type": letter.event_type, "queue": letter.queue}
+            details |= {"event_type": letter.event_type, "queue": letter.queue}
         async with database.transaction() as conn:
             await audit.record(
                 conn,

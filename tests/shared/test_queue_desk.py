@@ -153,8 +153,13 @@ async def test_one_letter_or_all_are_redriven_or_dropped_and_each_act_leaves_evi
         ("auth.dead_letters.drop_requested", "warning", "success"),
         ("auth.dead_letters.redrive_requested", "notice", "success"),
     ]
-    assert evidence[0]["details"] == {"letter": second, "event_type": "auth.user.registered.v1", "queue": "auth.events"}
-    assert evidence[2]["details"] == {"waiting": 2}
+    assert evidence[0]["details"] == {
+        "letter": second,
+        "waiting": 4,
+        "event_type": "auth.user.registered.v1",
+        "queue": "auth.events",
+    }
+    assert evidence[2]["details"] == {"letter": "all", "waiting": 2}
     assert {event["actor"]["id"] for event in evidence} == {166}
 
 
