@@ -19,7 +19,7 @@ from shared.settings import SettingsInvalid
 from tests.support.asgi import calling
 from tests.support.databases import FreshDatabase
 from tests.support.microsoft import SandboxMicrosoft
-from tests.support.referrals import ADMIN, connect, rows, some_settings
+from tests.support.referrals import ADMIN, another_key, connect, rows, some_settings
 from tests.support.tokens import Issuer
 
 
@@ -186,6 +186,60 @@ async def test_microsofts_refusal_of_a_code_is_a_400_with_the_cure(
     answer = await client.post("/api/referrals/sign-in", headers=admin)
     assert (answer.status_code, answer.json()["code"]) == (400, "SIGN_IN_REFUSED")
     assert "Allow public client flows" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "code", "words"),
+    [
+        (
+            {"enabled": False, "client_id": None},
+            400,
+            "PARTNER_CENTER_NOT_CONFIGURED",
+            "HUNTER_PARTNER_CENTER_CLIENT_ID",
+        ),
+        (
+            {"enabled": False, "tenant_id": None},
+            400,
+            "PARTNER_CENTER_NOT_CONFIGURED",
+            "HUNTER_PARTNER_CENTER_TENANT_ID",
+        ),
+        ({"authority": "https://localhost:1"}, 503, "MICROSOFT_UNAVAILABLE", "did not answer"),
+        ({"ca_file": None}, 503, "MICROSOFT_UNAVAILABLE", "HUNTER_PARTNER_CENTER_CA_FILE"),
+    ],
+)
+async def test_a_setting_that_keeps_a_sign_in_from_beginning_is_named(
+    sandbox: SandboxMicrosoft,
+    fresh: FreshDatabase,
+    issuer: Issuer,
+    admin: dict[str, str],
+    changes: dict[str, Any],
+    status: int,
+    code: str,
+    words: str,
+) -> None:
+    settings = some_settings(sandbox, fresh, **changes)
+    context = make_context(settings)
+    async with calling(an_app(context, settings, issuer)) as client:
+        answer = await client.post("/api/referrals/sign-in", headers=admin)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert words in answer.json()["detail"]
+    assert ("retry-after" in answer.headers) == (status == 503)
+    await context.close()
+
+
+async def test_with_the_wrong_key_the_connection_says_so_and_no_sign_in_begins_over_it(
+    context: Context, sandbox: SandboxMicrosoft, fresh: FreshDatabase, issuer: Issuer, admin: dict[str, str]
+) -> None:
+    await connect(context, sandbox)
+    settings = some_settings(sandbox, fresh, token_cache_keys=another_key())
+    other = make_context(settings)
+    async with calling(an_app(other, settings, issuer)) as client:
+        body = (await client.get("/api/referrals/connection", headers=admin)).json()
+        assert (body["status"], body["account"]) == ("sign_in_required", "ops@contoso.example")
+        assert "HUNTER_PARTNER_CENTER_TOKEN_CACHE_KEYS" in body["reason"]
+        refused = await client.post("/api/referrals/sign-in", headers=admin)
+        assert (refused.status_code, refused.json()["code"]) == (409, "TOKEN_CACHE_KEY_MISMATCH")
+    await other.close()
 
 
 async def test_a_sync_and_the_history_of_syncs_can_be_watched(
