@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import platform
 import sys
 from collections.abc import Awaitable, Callable
@@ -202,6 +203,8 @@ def _tell(task: Sync) -> None:
 def _run(work: Callable[[Context], Awaitable[None]]) -> None:
     """Run a command with what the settings describe; a failure ends it with its words, not with a stack trace."""
     settings = ReferralsSettings.load()
+    # What a process logs is for those who search logs; the person at the terminal is told in words.
+    logging.getLogger().addHandler(logging.NullHandler())
 
     async def with_context() -> None:
         context = make_context(settings)
