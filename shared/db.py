@@ -44,7 +44,8 @@ _AWAY = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,  # too many connections, a full disk, no memory
+    asyncpg.ReadOnlySQLTransactionError,  # a standby before it takes over
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
 _NOT_MIGRATED = (

@@ -21,8 +21,8 @@ from services.audit.domain.checkpoints import (
     SIGNATURE_START,
     Checkpoint,
     SigningKey,
-    UnreadableCheckpointError,
     split_notes,
+    unsigned,
 )
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -58,10 +58,9 @@ class CheckpointDirectory:
         """Give the number of the newest note; 0 when there is none."""
         for path in reversed(self._paths()):
             for note in reversed(_notes(path, path.stat().st_size)):
-                try:
-                    return Checkpoint.parse(note.partition("\n\n")[0] + "\n").number
-                except UnreadableCheckpointError:
-                    continue  # somebody has edited it, which verify names; the note before it counts
+                checkpoint = unsigned(note)
+                if checkpoint is not None:  # else somebody has edited it, which verify names; the one before it counts
+                    return checkpoint.number
         return 0
 
     def _paths(self) -> list[Path]:

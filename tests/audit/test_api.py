@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from services.audit.context import AuditContext
 from services.audit.domain.chain import Record, link_hash
 from services.audit.domain.checkpoints import VerifierKey, open_note
 from services.audit.domain.exports import CSV_COLUMNS, read_ndjson_line
+from services.audit.domain.offline import verify_export
 from services.audit.settings import AuditSettings
 from services.audit.worker import verify_queued
 from shared.events.audit import Actor
@@ -234,6 +236,35 @@ async def test_an_export_streams_stretch_by_stretch(
     await a_history(context)
     lines = (await client.get("/api/v1/audit/export", params={"format": "ocsf"})).content.splitlines()
     assert [orjson.loads(line)["metadata"]["sequence"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_hostile_names_and_browsers_leave_every_export_whole(
+    client: httpx.AsyncClient, context: AuditContext
+) -> None:
+    hostile = "=cmd()\r\n✅ forged\x1b[2K\x9b2K\x85\u2028\u2029\u202e\t@SUM(A1)"
+    data = {
+        "reason": hostile,
+        "target": {"kind": "user", "id": hostile},
+        "details": {"name": hostile, hostile: "+1"},
+        "personal": {"user_agent": hostile, "email": hostile},
+        "request_id": hostile,
+    }
+    await sealed(context, an_arrival(data=data), an_arrival(sequence=2))
+    await a_signed_checkpoint(context)
+    for form, lines in (("ndjson", 4), ("csv", 3), ("ocsf", 2)):
+        text = (await client.get("/api/v1/audit/export", params={"format": form})).text
+        assert len(text.splitlines()) == lines, form
+        assert not {char for char in text if unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"}} - {"\r", "\n"}
+        if form == "csv":
+            rows = list(csv.reader(io.StringIO(text, newline="")))
+            assert [len(row) for row in rows] == [len(CSV_COLUMNS)] * 3
+            assert not [cell for row in rows for cell in row if cell.strip().startswith(("=", "+", "-", "@"))]
+        elif form == "ocsf":
+            assert orjson.loads(text.splitlines()[0])["status_detail"] == hostile
+        else:
+            exported = text.encode().splitlines(keepends=True)
+            assert verify_export(exported, [context.signing_key.verifier]).ok
+            assert orjson.loads(exported[1])["payload"]["reason"] == hostile
 
 
 async def test_a_selection_is_exported_piece_by_piece_and_holds_every_matching_event_once(

@@ -353,3 +353,17 @@ async def test_the_server_lets_go_of_the_locks_of_a_client_whose_machine_is_gone
     finally:
         await conn.close()
     assert 0 < idle + interval * probes <= 30
+
+
+@pytest.mark.parametrize("code", ["53100", "53200", "25006"])
+async def test_a_database_that_can_not_write_is_away(fresh: FreshDatabase, code: str) -> None:
+    """A full disk, no memory left, a standby that has not taken over yet: the same call goes through later."""
+    async with owning(fresh) as conn:
+        await conn.execute(
+            f"""CREATE FUNCTION auth.no_room() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '{code}'; END $$;
+                CREATE TRIGGER no_room BEFORE INSERT ON auth.parcels FOR EACH ROW EXECUTE FUNCTION auth.no_room();"""
+        )
+    with pytest.raises(DatabaseUnavailable):
+        async with fresh.database.transaction() as conn:
+            await insert(conn, 1)

@@ -142,9 +142,10 @@ async def find_pending(conn: Connection) -> Row | None:
 
 async def check_results(conn: Connection, keys: list[VerifierKey], since: datetime | None, report: Report) -> None:
     """Name what was changed in the table of verifications, or put there to keep us from verifying."""
-    for row in await store.list_results(conn, since=since):
-        if not _is_ours(row, keys):
-            report.add(Kind.RESULT, 0, f"verification {row['id']} does not say what we signed of it")
+    async for rows in store.stream_results(conn, since=since):
+        for row in rows:
+            if not _is_ours(row, keys):
+                report.add(Kind.RESULT, 0, f"verification {row['id']} does not say what we signed of it")
     now = await store.read_clock(conn)
     for row in await store.list_pending_verifications(conn):
         if _begins(row) > now + _SKEW:

@@ -11,7 +11,14 @@ from services.audit import store
 from services.audit.commands.acknowledgements import find_acknowledged
 from services.audit.commands.results import Verified, check_results
 from services.audit.domain.chain import Record
-from services.audit.domain.checkpoints import Checkpoint, UnreadableCheckpointError, VerifierKey, open_note, origin_of
+from services.audit.domain.checkpoints import (
+    Checkpoint,
+    UnreadableCheckpointError,
+    VerifierKey,
+    open_note,
+    origin_of,
+    unsigned,
+)
 from services.audit.domain.findings import Kind, Report
 from services.audit.domain.personal import PersonalData
 from services.audit.domain.verification import Anchor, Beside, CheckpointSeries, Verifier
@@ -121,8 +128,8 @@ class _Signed:
     async def stored(self, conn: Connection) -> AsyncIterator[list[Checkpoint]]:
         """Read those in the database; each must name the one before it."""
         series: CheckpointSeries | None = None
-        chunks = store.stream_checkpoints(conn, first_seq=self._anchor.seq, since=self._scope.since)
-        async for rows in chunks:
+        first, last, since = self._anchor.seq, self._scope.last, self._scope.since
+        async for rows in store.stream_checkpoints(conn, first_seq=first, last_seq=last, since=since):
             if series is None:
                 series = CheckpointSeries(await self._before(conn, rows[0]["number"]))
             opened = await asyncio.to_thread(self._open_rows, rows)
@@ -133,15 +140,10 @@ class _Signed:
     async def outside(self, conn: Connection) -> AsyncIterator[list[Checkpoint]]:
         """Read those outside the database that it does not hold word for word."""
         for notes_of in self._scope.outside:
-            numbered = await asyncio.to_thread(_numbered, notes_of)
-            stored = await store.list_notes(conn, [number for number, _ in numbered if number])
-            strange = [note for number, note in numbered if note != stored.get(number)]
-            ours = self._ours(
-                checkpoint
-                for checkpoint in await asyncio.to_thread(self._open, strange)
-                if checkpoint.seq >= self._anchor.seq
-                and (self._scope.since is None or checkpoint.taken_at >= self._scope.since)
-            )
+            read = await asyncio.to_thread(self._read, notes_of)
+            stored = await store.list_notes(conn, [number for number, _ in read])
+            strange = [note for number, note in read if note != stored.get(number)]
+            ours = self._ours(await asyncio.to_thread(self._open, strange))
             for checkpoint in ours:
                 if checkpoint.number and checkpoint.number not in stored:
                     detail = f"checkpoint {checkpoint.number} was removed from the database"
@@ -159,14 +161,31 @@ class _Signed:
         for checkpoint in checkpoints:
             if checkpoint.origin != self._origin:
                 self._foreign = self._foreign or checkpoint
-            elif self._scope.last is None or checkpoint.seq <= self._scope.last:
+            else:
                 ours.append(checkpoint)
         return ours
 
+    def _read(self, notes_of: Notes) -> list[tuple[int, str]]:
+        """Read the notes of a file that may speak of our records, with their numbers; 0 for what can't be read."""
+        read = [(unsigned(note), note) for note in notes_of()]
+        return [
+            (checkpoint.number if checkpoint else 0, note)
+            for checkpoint, note in read
+            if checkpoint is None or self._concerns(checkpoint)
+        ]
+
+    def _concerns(self, checkpoint: Checkpoint) -> bool:
+        last, since = self._scope.last, self._scope.since
+        return (
+            checkpoint.seq >= self._anchor.seq
+            and (last is None or checkpoint.seq <= last)
+            and (since is None or checkpoint.taken_at >= since)
+        )
+
     @staticmethod
     async def _before(conn: Connection, number: int) -> Checkpoint | None:
-        notes = await store.list_notes(conn, [number - 1])
-        return next(iter(_parsed(notes.values())), None)
+        note = (await store.list_notes(conn, [number - 1])).get(number - 1)
+        return unsigned(note) if note is not None else None
 
     def _open_rows(self, rows: Iterable[Row]) -> list[Checkpoint]:
         opened = []
@@ -188,25 +207,6 @@ class _Signed:
             except UnreadableCheckpointError as error:
                 self._report.add(Kind.CHECKPOINT_SIG, seq, str(error))
         return opened
-
-
-def _numbered(notes_of: Notes) -> list[tuple[int, str]]:
-    """Read notes with their numbers, before anything of them is believed; 0 for what can't be read."""
-    numbered = []
-    for note in notes_of():
-        checkpoint = next(iter(_parsed([note])), None)
-        numbered.append((checkpoint.number if checkpoint else 0, note))
-    return numbered
-
-
-def _parsed(notes: Iterable[str]) -> list[Checkpoint]:
-    parsed = []
-    for note in notes:
-        try:
-            parsed.append(Checkpoint.parse(note.partition("\n\n")[0] + "\n"))
-        except UnreadableCheckpointError:
-            continue
-    return parsed
 
 
 def _feed(verifier: Verifier, records: Iterable[Record], beside: Iterable[Beside]) -> None:

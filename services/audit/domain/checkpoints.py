@@ -164,6 +164,14 @@ class VerifierKey:
         return True
 
 
+def unsigned(note: str) -> Checkpoint | None:
+    """Read a note without believing it; None when it can't be read."""
+    try:
+        return Checkpoint.parse(note.partition("\n\n")[0] + "\n")
+    except UnreadableCheckpointError:
+        return None
+
+
 def open_note(note: str, keys: Iterable[VerifierKey]) -> Checkpoint:
     """Read a signed note that one of the keys signed; raises UnreadableCheckpointError."""
     text, separator, signatures = note.partition("\n\n")

@@ -55,6 +55,7 @@ from services.audit.store.verifications import (
     list_results,
     save_signature,
     save_verification,
+    stream_results,
 )
 
 __all__ = [
@@ -100,4 +101,5 @@ __all__ = [
     "save_verification",
     "stream_checkpoints",
     "stream_records",
+    "stream_results",
 ]

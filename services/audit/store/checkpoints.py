@@ -43,12 +43,16 @@ async def list_checkpoints(conn: Connection, *, after_number: int, limit: int) -
     )
 
 
-async def stream_checkpoints(conn: Connection, *, first_seq: int, since: datetime | None) -> AsyncIterator[list[Row]]:
-    """Read the checkpoints that speak of a place or later ones, in their order; runs inside a transaction."""
+async def stream_checkpoints(
+    conn: Connection, *, first_seq: int, last_seq: int | None, since: datetime | None
+) -> AsyncIterator[list[Row]]:
+    """Read the checkpoints that speak of these places, in their order; runs inside the caller's transaction."""
     cursor = await conn.cursor(
         """SELECT number, seq, taken_at, note FROM checkpoints
-           WHERE seq >= $1 AND ($2::timestamptz IS NULL OR taken_at >= $2) ORDER BY number""",
+           WHERE seq >= $1 AND ($2::bigint IS NULL OR seq <= $2) AND ($3::timestamptz IS NULL OR taken_at >= $3)
+           ORDER BY number""",
         first_seq,
+        last_seq,
         since,
     )
     while rows := await cursor.fetch(_CHUNK):

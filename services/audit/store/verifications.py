@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from services.audit.domain.findings import Acknowledgement
 from shared.db import Connection, Row
 from shared.events.audit import Actor
+
+# A report may name a thousand findings.
+_CHUNK: Final = 50
 
 
 async def insert_verification(
@@ -60,24 +64,25 @@ async def save_signature(conn: Connection, verification_id: UUID, signature: byt
     await conn.execute("UPDATE verifications SET signature = $2 WHERE id = $1", verification_id, signature)
 
 
-async def list_results(
-    conn: Connection,
-    *,
-    good: bool = False,
-    whole: bool = False,
-    since: datetime | None = None,
-    limit: int | None = None,
-) -> list[Row]:
+async def list_results(conn: Connection, *, good: bool, whole: bool, limit: int) -> list[Row]:
     """List finished verifications, newest first: all, good ones, or those of the whole log."""
     return await conn.fetch(
-        """SELECT * FROM verifications
-           WHERE status = 'finished' AND (ok OR NOT $1) AND (whole OR NOT $2)
-             AND ($3::timestamptz IS NULL OR finished_at >= $3) ORDER BY finished_at DESC LIMIT $4""",
+        """SELECT * FROM verifications WHERE status = 'finished' AND (ok OR NOT $1) AND (whole OR NOT $2)
+           ORDER BY finished_at DESC LIMIT $3""",
         good,
         whole,
-        since,
         limit,
     )
+
+
+async def stream_results(conn: Connection, *, since: datetime | None) -> AsyncIterator[list[Row]]:
+    """Read every finished verification, or those since a time, some at a time; runs inside the caller's transaction."""
+    cursor = await conn.cursor(
+        "SELECT * FROM verifications WHERE status = 'finished' AND ($1::timestamptz IS NULL OR finished_at >= $1)",
+        since,
+    )
+    while rows := await cursor.fetch(_CHUNK):
+        yield rows
 
 
 async def delete_results(conn: Connection, *, days: int) -> None:
