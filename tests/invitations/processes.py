@@ -43,7 +43,7 @@ class RoleProcess:
                 except httpx.TransportError:
                     return False
 
-            await eventually(is_ready, within=30, what="readiness")
+            await eventually(is_ready, within=120, what="readiness")
 
     def kill(self) -> None:
         """End it as a power cut would."""
