@@ -8,7 +8,7 @@ from benchmarks import invitations
 from benchmarks.arena import Arena
 from benchmarks.contest import Aim, Row
 
-OURS = "our call, one statement a tier"
+OURS = "our call, one statement"
 ONE_BY_ONE = "one code at a time, SKIP LOCKED"
 STATEMENTS = "the same, a statement each"
 STOCK = 6  # So many times the codes that are asked for: the index has more than what is taken.
@@ -42,7 +42,7 @@ def row(arena: Arena, *, recipients: int, codes_each: int) -> Row:
         aims=[Aim(ONE_BY_ONE, "seconds", 20.0)],
         terms=[
             "all: the service's own tables and indexes, a warm connection by asyncpg, fsync on, a fresh stock",
-            "ours: the whole transaction of an on-behalf-of call, without the sending: sponsor locked, stock counted;",
+            "ours: the whole transaction of an on-behalf-of call, without the sending: sponsor locked, codes listed;",
             "  rows, invitations with sealed tokens, messages and events stored as well",
             "one at a time: BEGIN, SELECT … LIMIT 1 FOR UPDATE SKIP LOCKED, UPDATE, INSERT of the link, COMMIT",
             "a statement each: these three in one prepared statement, the fastest form we know; no aim, to compare",
