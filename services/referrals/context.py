@@ -42,15 +42,18 @@ def make_context(settings: ReferralsSettings) -> Context:
         pool_size=settings.database_pool_size,
         migrations=Path(__file__).parent / "migrations",
     )
+    proxy_url = settings.proxy_url.get_secret_value() if settings.proxy_url else None
     microsoft = Microsoft(
         authority=settings.tenant_authority,
         client_id=str(settings.client_id) if settings.client_id else None,
         scope=settings.scope,
         ca_file=settings.ca_file,
+        proxy_url=proxy_url,
     )
     partner_center = PartnerCenter(
         api_url=settings.api_url,
         ca_file=settings.ca_file,
+        proxy_url=proxy_url,
         next_link=settings.next_link,
         attempts=settings.request_attempts,
         backoff_seconds=settings.backoff_seconds,

@@ -85,12 +85,19 @@ class Microsoft:
     """The one public client application that we are at Microsoft."""
 
     def __init__(
-        self, *, authority: str | None, client_id: str | None, scope: str, ca_file: Path | None = None
+        self,
+        *,
+        authority: str | None,
+        client_id: str | None,
+        scope: str,
+        ca_file: Path | None = None,
+        proxy_url: str | None = None,
     ) -> None:
         self._authority = authority
         self._client_id = client_id
         self._scope = scope
         self._ca_file = ca_file
+        self._proxy_url = proxy_url
 
     async def begin_sign_in(self) -> DeviceCode:
         """Ask for a device code; raises SignInRefused with Microsoft's reason in words."""
@@ -211,6 +218,7 @@ class Microsoft:
             session.hooks["response"].append(note_status)
             # REQUESTS_CA_BUNDLE in the environment would silently beat `verify` (measured).
             session.trust_env = False
+            session.proxies = {"https": self._proxy_url} if self._proxy_url else {}
             session.verify = str(self._ca_file) if self._ca_file else True
             # MSAL passes no time limit (its default is none), so the session adds one to each request.
             session.request = functools.partial(session.request, timeout=_REQUEST_SECONDS)  # type: ignore[method-assign]

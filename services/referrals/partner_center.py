@@ -77,6 +77,7 @@ class PartnerCenter:
         *,
         api_url: str,
         ca_file: Path | None = None,
+        proxy_url: str | None = None,
         next_link: Literal["lift", "follow"] = "lift",
         attempts: int = 6,
         backoff_seconds: float = 1.0,
@@ -88,9 +89,11 @@ class PartnerCenter:
         self._next_link = next_link
         self._attempts = attempts
         self._backoff_seconds = backoff_seconds
-        # The environment's proxies and CA bundles are not ours to trust with a token.
+        # The environment's proxies and CA bundles are not ours to trust with a token: both are settings of ours.
         trust = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
-        self._http = httpx.AsyncClient(verify=trust, trust_env=False, timeout=_TIMEOUT, follow_redirects=False)
+        self._http = httpx.AsyncClient(
+            verify=trust, trust_env=False, proxy=proxy_url, timeout=_TIMEOUT, follow_redirects=False
+        )
 
     async def close(self) -> None:
         """Close the connections."""

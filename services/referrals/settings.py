@@ -37,6 +37,7 @@ class ReferralsSettings(StoreSettings):
     authority: str = Field("https://login.microsoftonline.com", validation_alias=_named("AUTHORITY"))
     api_url: str = Field("https://api.partner.microsoft.com", validation_alias=_named("API_URL"))
     ca_file: Path | None = Field(default=None, validation_alias=_named("CA_FILE"))
+    proxy_url: SecretStr | None = Field(default=None, validation_alias=_named("PROXY_URL"))
     token_cache_keys: SecretStr = Field(SecretStr(DEVELOPMENT_KEYS), validation_alias=_named("TOKEN_CACHE_KEYS"))
 
     sync_interval_seconds: int = Field(600, ge=1, validation_alias=_named("SYNC_INTERVAL_SECONDS"))
@@ -64,6 +65,14 @@ class ReferralsSettings(StoreSettings):
         if url.scheme != "https" or not url.hostname or url.query or url.username:
             raise ValueError("must be an https:// address without user name or query: tokens are sent there")
         return value.rstrip("/")
+
+    @field_validator("proxy_url")
+    @classmethod
+    def _is_a_proxy(cls, value: SecretStr | None) -> SecretStr | None:
+        url = urlsplit(value.get_secret_value()) if value else None
+        if url and (url.scheme not in {"http", "https"} or not url.hostname):
+            raise ValueError("must be the address of a proxy, such as http://proxy.example:3128")
+        return value
 
     @field_validator("scope")
     @classmethod

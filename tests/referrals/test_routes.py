@@ -373,6 +373,7 @@ async def test_what_does_not_exist_is_a_404(client: httpx.AsyncClient, admin: di
         ("HUNTER_PARTNER_CENTER_TENANT_ID", "contoso", "valid UUID"),
         ("HUNTER_PARTNER_CENTER_API_URL", "http://api.partner.microsoft.com", "https://"),
         ("HUNTER_PARTNER_CENTER_API_URL", "https://user@api.example", "https://"),
+        ("HUNTER_PARTNER_CENTER_PROXY_URL", "proxy:3128", "address of a proxy"),
         ("HUNTER_PARTNER_CENTER_SCOPE", "offline_access", "one scope"),
         ("HUNTER_PARTNER_CENTER_SCOPE", "a b", "one scope"),
         ("HUNTER_PARTNER_CENTER_TOKEN_CACHE_KEYS", "c2hvcnQ=", "32 random bytes"),

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from sandbox.microsoft.referrals import generate
 from services.referrals.context import Context, make_context
@@ -15,6 +16,7 @@ from services.referrals.partner_center import Page
 from services.referrals.store import referrals as store
 from tests.support.databases import FreshDatabase
 from tests.support.microsoft import SandboxMicrosoft
+from tests.support.proxy import tunnelling_proxy
 from tests.support.referrals import (
     audited,
     connect,
@@ -248,6 +250,19 @@ async def test_a_refused_filter_falls_back_and_still_finds_every_change(
     done = await run(context)
     assert (done.state, done.listing, done.counts.updated) == ("succeeded", listing, 1)
     assert done.pages == (2 if listing == "descending" else 3)
+
+
+async def test_everything_goes_through_the_proxy_of_the_settings(
+    sandbox: SandboxMicrosoft, fresh: FreshDatabase
+) -> None:
+    async with tunnelling_proxy() as (address, asked):
+        context = make_context(some_settings(sandbox, fresh, proxy_url=SecretStr(address)))
+        await connect(context, sandbox)
+        assert set(asked) == {f"localhost:{sandbox.port}"}  # by the sign-in
+        asked.clear()
+        assert (await run(context)).state == "succeeded"
+        assert set(asked) == {f"localhost:{sandbox.port}"}  # by the sync
+        await context.close()
 
 
 async def test_dates_can_be_quoted_by_setting(sandbox: SandboxMicrosoft, fresh: FreshDatabase) -> None:
