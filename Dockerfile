@@ -10,8 +10,9 @@ ARG CODE=services/${SERVICE}
 # Where packages come from is the building machine's business: give its pip.conf as a secret of that name, or PIP_… here.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
+ARG PIP_CACHE_DIR=/var/cache/pip
 COPY requirements/${SERVICE}.txt /requirements.txt
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+RUN --mount=type=cache,target=/var/cache/pip --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     python -m venv --without-pip /venv \
  && pip --python /venv/bin/python install --require-hashes --no-deps --only-binary=:all: --requirement /requirements.txt
 WORKDIR /app

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from local.tour.journey import STEPS
-from tests.architecture.tree import ROOT, SERVICES
+from tests.architecture.tree import ROOT, SERVICES, texts
 
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -33,6 +33,16 @@ def test_a_link_leads_to_something_that_exists(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=title)
 def test_a_file_that_is_named_exists(document: Path) -> None:
     missing = [name for name in NAMED.findall(document.read_text()) if not (ROOT / name).exists()]
+
+    assert missing == []
+
+
+def test_a_page_that_any_file_refers_to_exists() -> None:
+    """Also those in comments of configuration and code."""
+    pages = re.compile(r"docs/[\w./-]+\.md")
+    missing = [
+        f"{path}: {page}" for path, text in texts() for page in pages.findall(text) if not (ROOT / page).exists()
+    ]
 
     assert missing == []
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tests.architecture.tree import ROOT, files_of_the_repository, parsed
+from tests.architecture.tree import ROOT, files_of_the_repository, parsed, texts
 
 MOST_LINES = 400
 LONGEST_FUNCTION = 60
@@ -27,14 +26,6 @@ FORBIDDEN = {
     "a signed token": r"\beyJ[A-Za-z0-9_-]{16,}\.eyJ[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{32,}",
     "a leftover": r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX)\b",
 }
-
-
-def texts() -> Iterator[tuple[Path, str]]:
-    for path in files_of_the_repository():
-        try:
-            yield path.relative_to(ROOT), path.read_text()
-        except UnicodeDecodeError:
-            continue
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)

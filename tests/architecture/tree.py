@@ -6,6 +6,7 @@ import ast
 import importlib
 import pkgutil
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,15 @@ def files_of_the_repository() -> list[Path]:
         check=True,
     ).stdout.decode()
     return [path for name in sorted(set(listed.split("\0"))) if name and (path := ROOT / name).is_file()]
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    """Read every file of the repository that is text."""
+    for path in files_of_the_repository():
+        try:
+            yield path.relative_to(ROOT), path.read_text()
+        except UnicodeDecodeError:
+            continue
 
 
 def python_files(*folders: str) -> list[Path]:
