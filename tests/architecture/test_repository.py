@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.tree import ROOT, files_of_the_repository, parsed, texts
+from tests.architecture.tree import ROOT, parsed, texts
 
 MOST_LINES = 400
 LONGEST_FUNCTION = 60
