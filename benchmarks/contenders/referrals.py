@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import orjson
 import uvloop
 from pydantic import SecretStr
 
+from benchmarks.material import peak_megabytes
 from services.referrals.commands import sign_in, sync
 from services.referrals.commands.connection import get_credential
 from services.referrals.context import Context, make_context
@@ -31,8 +31,7 @@ async def main() -> None:
     referrals = await (_store(context) if what == "store" else _discard(context))
     seconds = time.perf_counter() - started
     await context.close()
-    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(orjson.dumps({"rate": referrals / seconds, "megabytes": megabytes, "referrals": referrals}).decode())
+    print(orjson.dumps({"rate": referrals / seconds, "megabytes": peak_megabytes(), "referrals": referrals}).decode())
 
 
 def _settings(url: str, ca_file: Path) -> ReferralsSettings:
