@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
 
+import hypothesis
 import pytest
 
 from local import infrastructure
@@ -15,6 +16,10 @@ from tests.support.databases import Databases
 from tests.support.evidence import Watch
 from tests.support.stacks import run_dir
 from tests.support.tokens import Issuer
+
+# How fast examples are made and tried depends on what else the machine does, and is not what these tests are about.
+hypothesis.settings.register_profile("any pace", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("any pace")
 
 
 @pytest.fixture(autouse=True)

@@ -46,7 +46,7 @@ async def count(context: AuditContext) -> int:
         return found
 
 
-async def in_the_log(context: AuditContext, expected: int, within: float = 20) -> None:
+async def in_the_log(context: AuditContext, expected: int, within: float = 60) -> None:
     async def reached() -> bool:
         return await count(context) >= expected
 
@@ -139,7 +139,7 @@ async def test_two_workers_at_once_make_one_chain(context: AuditContext, broker:
         running(context.database, broker, context=context, work=WORK),
     ):
         await publisher.publish([to_queue(QUEUE, body) for body in bodies])
-        await in_the_log(context, len(bodies), within=60)
+        await in_the_log(context, len(bodies))
     report = await verified(context)
     assert (report.findings, report.records) == ([], 1000)
 
@@ -181,7 +181,7 @@ async def test_events_wait_for_the_database_and_none_is_lost(
             )
             await publisher.publish([to_queue(QUEUE, body) for body in bodies[150:]])
             await asyncio.sleep(0.05)
-        await in_the_log(context, len(bodies), within=60)
+        await in_the_log(context, len(bodies))
     report = await verified(context)
     assert (report.findings, report.records) == ([], 300)
 

@@ -194,4 +194,4 @@ async def assert_prints_what_it_says(
             assert re.fullmatch(pattern, printed), f"$ {line}\n{printed}\ninstead of\n{expected}"
             if "redrive" in line:
                 with a_worker(environment):
-                    await in_the_log(context, 3, within=60)
+                    await in_the_log(context, 3)

@@ -48,9 +48,9 @@ class Post:
     def letters(self) -> list[dict[str, Any]]:
         return letters_in(self.file)
 
-    async def letter(self, count: int, *, within: float = 15) -> dict[str, Any]:
+    async def letter(self, count: int) -> dict[str, Any]:
         """Wait for so many letters and give the last."""
-        await eventually(lambda: len(self.letters()) >= count, within=within, what=f"letter {count}")
+        await eventually(lambda: len(self.letters()) >= count, what=f"letter {count}")
         return self.letters()[count - 1]
 
 
@@ -86,7 +86,7 @@ async def test_a_mail_server_that_is_away_delays_the_letter_and_shows_in_no_answ
     assert (known.status_code, known.content) == (unknown.status_code, unknown.content)
     await asyncio.sleep(1)
     post.open()
-    letter = await post.letter(1, within=30)
+    letter = await post.letter(1)
     assert letter["to"] == [ADMIN]
     answer = await post.auth.post("/reset-password", {"token": token_in(letter), "new_password": OTHER_PASSWORD})
     assert answer.status_code == 200

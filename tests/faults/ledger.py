@@ -91,14 +91,20 @@ class Ledger:
     async def balanced(self) -> bool:
         """Say whether every intent has had its effect."""
         try:
-            async with self.database.connection() as conn:
-                row = await conn.fetchrow(
-                    """SELECT (SELECT count(*) FROM intents), (SELECT count(*) FROM effects),
-                              (SELECT count(*) FROM outbox)"""
-                )
+            intents, effects, waiting = await self.counts()
         except Unavailable:
             return False
-        return bool(row and row[0] and row[1] >= row[0] and row[2] == 0)
+        return effects >= intents > 0 == waiting
+
+    async def counts(self) -> tuple[int, int, int]:
+        """Count intents, effects, and events that wait to be published."""
+        async with self.database.connection() as conn:
+            row = await conn.fetchrow(
+                """SELECT (SELECT count(*) FROM intents), (SELECT count(*) FROM effects),
+                          (SELECT count(*) FROM outbox)"""
+            )
+        assert row is not None
+        return row[0], row[1], row[2]
 
     async def check(self, amqp_url: str) -> int:
         """Compare one by one: each intent one effect, no other effect, nothing left; gives how many."""

@@ -18,10 +18,10 @@ import httpx
 import pytest
 
 from local import infrastructure
+from local.processes import free_port
 from local.sql import query
 from shared.bus.declare import declare
 from shared.migrate import migrate
-from tests.faults.test_killed_workers import free_port
 from tests.support.databases import Databases, FreshDatabase
 from tests.support.eventually import eventually
 from tests.support.stacks import ROOT
@@ -69,7 +69,7 @@ async def answer(url: str, body: dict[str, str] | None = None) -> httpx.Response
 
 async def first_answer(ask: Callable[[], Awaitable[httpx.Response | None]]) -> httpx.Response:
     """Wait for a process that is coming up."""
-    response = await eventually(ask, within=60, what="an answer")
+    response = await eventually(ask, what="an answer")
     assert response is not None
     return response
 
@@ -94,7 +94,7 @@ async def test_without_a_broker_apis_accept_and_workers_wait_and_say_so(
             assert health.status_code == 503
             assert "broker" in log.read_text()
             await asyncio.to_thread(breakable.broker.start)
-            await eventually(lambda: is_ready(worker), within=30, what="readiness once the broker is there")
+            await eventually(lambda: is_ready(worker), what="readiness once the broker is there")
             await eventually(lambda: "a reset request was served" in log.read_text(), what="the work that was accepted")
     finally:
         await asyncio.to_thread(breakable.broker.start)
@@ -145,17 +145,15 @@ async def test_the_migrations_may_come_after_the_services(
             auth("worker", url, breakable.amqp_url, log) as worker,
         ):
             for role in (api, worker):
-                await eventually(partial(says, role, "not migrated"), within=60, what="a word about the migrations")
+                await eventually(partial(says, role, "not migrated"), what="a word about the migrations")
                 assert not await is_ready(role)
             await migrate(owner_url, url, "auth", ROOT / "services" / "auth" / "migrations")
             for role in (api, worker):
-                await eventually(partial(is_ready, role), within=60, what="readiness once it is migrated")
+                await eventually(partial(is_ready, role), what="readiness once it is migrated")
             accepted = await ask_for_reset(api)
             assert accepted is not None
             assert accepted.status_code == 200
-            await eventually(
-                lambda: "a reset request was served" in log.read_text(), within=30, what="the work that was accepted"
-            )
+            await eventually(lambda: "a reset request was served" in log.read_text(), what="the work that was accepted")
     finally:
         await asyncio.to_thread(query, fresh.owner_url, f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -174,7 +172,7 @@ async def test_the_topology_may_come_after_the_services(
         await eventually(lambda: "auth.events" in log.read_text(), what="a word about the missing queue")
         assert not await is_ready(worker)
         await declare(breakable.amqp_url)
-        await eventually(lambda: is_ready(worker), within=30)
+        await eventually(lambda: is_ready(worker))
         await eventually(lambda: "a reset request was served" in log.read_text(), what="the work that was accepted")
 
 

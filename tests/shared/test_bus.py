@@ -194,7 +194,7 @@ async def test_stopping_finishes_what_has_begun_and_leaves_the_rest_in_the_queue
     task = asyncio.create_task(consumer.run())
     await begun.wait()
     consumer.stop()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await task
     await connection.close()
     left = await eventually(lambda: depth(broker, QUEUE.name))
@@ -224,7 +224,7 @@ async def test_stopping_while_the_database_is_away_counts_no_attempt(fresh: Fres
     await begun.wait()
     await eventually(lambda: "waiting for the database" in health.report()[wiring.part])
     consumer.stop()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await task
     await connection.close()
     assert await eventually(lambda: depth(broker, QUEUE.name)) == 3
@@ -245,7 +245,7 @@ async def test_who_can_not_work_takes_no_message(broker: str) -> None:
     assert not health.is_ready
     assert await depth(broker, QUEUE.name) == 3
     consumer.stop()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await task
     await connection.close()
 
@@ -280,7 +280,7 @@ async def test_while_the_broker_takes_no_copies_the_neighbours_of_a_failed_messa
     task = asyncio.create_task(consumer.run())
     await eventually(lambda: effects.seen == [1, 2, 3, 4, 5])
     consumer.stop()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await task
     await connection.close()
     assert await eventually(lambda: depth(broker, QUEUE.name)) == 2

@@ -12,15 +12,18 @@ T = TypeVar("T")
 
 
 @overload
-async def eventually(condition: Callable[[], Awaitable[T]], *, within: float = 15.0, what: str = "it") -> T: ...
+async def eventually(condition: Callable[[], Awaitable[T]], *, within: float = 60.0, what: str = "it") -> T: ...
 
 
 @overload
-async def eventually(condition: Callable[[], T], *, within: float = 15.0, what: str = "it") -> T: ...
+async def eventually(condition: Callable[[], T], *, within: float = 60.0, what: str = "it") -> T: ...
 
 
-async def eventually(condition: Callable[[], Any], *, within: float = 15.0, what: str = "it") -> Any:
-    """Wait until the condition gives something true and return that; fails after `within` seconds."""
+async def eventually(condition: Callable[[], Any], *, within: float = 60.0, what: str = "it") -> Any:
+    """Wait until the condition gives something true and return that; fails after `within` seconds.
+
+    A wait costs what it takes: so much is for a machine that has other things to do.
+    """
     deadline = time.monotonic() + within
     while True:
         answer = condition()

@@ -30,7 +30,7 @@ SHORTENED: Final = {
     "GATEWAY_SIGN_INS_PER_MINUTE": "1000",
     "GATEWAY_RESETS_PER_MINUTE": "1000",
 }
-_PATIENCE_SECONDS: Final = 30.0
+_PATIENCE_SECONDS: Final = 60.0
 T = TypeVar("T")
 
 
@@ -93,7 +93,7 @@ class Hub:
             env={**os.environ, **self._terminal, **more},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         return done.returncode, done.stdout + done.stderr
