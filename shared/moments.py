@@ -19,7 +19,10 @@ def _written_out(value: Any) -> Any:
 
 def _in_utc(moment: datetime) -> datetime:
     """Take a time without a zone for UTC, as all our times are."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("must lie between the years 1 and 9999 in UTC") from None
 
 
 def write_moment(moment: datetime | None) -> str | None:

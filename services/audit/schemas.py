@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from services.audit.domain.chain import Record
 from services.audit.domain.filters import EventFilter, Position
@@ -27,7 +27,7 @@ def _storable(text: str) -> str:
 
 Text = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_storable)]
 Id = Annotated[int, Field(ge=0, le=_LARGEST_ID)]
-_POSITION: TypeAdapter[tuple[datetime, int]] = TypeAdapter(tuple[AwareDatetime, Id])
+_POSITION: TypeAdapter[tuple[datetime, int]] = TypeAdapter(tuple[Moment, Id])
 
 
 class EventQuery(BaseModel):

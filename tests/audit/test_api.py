@@ -24,7 +24,8 @@ from services.audit.settings import AuditSettings
 from services.audit.worker import verify_queued
 from shared.events.audit import Actor
 from shared.identifiers import uuid7
-from tests.audit.material import NOW, a_signed_checkpoint, an_arrival, sealed
+from shared.pagination import encode_cursor
+from tests.audit.material import NOW, a_signed_checkpoint, an_arrival, kept_outside, sealed
 from tests.support.asgi import calling
 from tests.support.tokens import Issuer
 
@@ -96,11 +97,14 @@ NONSENSE: list[tuple[dict[str, Any], str]] = [
     ({"colour": "red"}, "colour"),
     ({"outcome": "perhaps"}, "outcome"),
     ({"from": "yesterday"}, "from"),
+    ({"from": "0001-01-01T00:00:00+14:00"}, "from"),
+    ({"to": "9999-12-31T23:59:59-14:00"}, "to"),
     ({"actor": "me"}, "actor"),
     ({"limit": 0}, "limit"),
     ({"limit": 1001}, "limit"),
     ({"cursor": "nonsense"}, "cursor"),
     ({"cursor": "WzEsMl0"}, "cursor"),
+    ({"cursor": encode_cursor("0001-01-01T00:00:00+14:00", 1)}, "cursor"),
     ({"action": "a\0b"}, "action"),
     ({"actor": 2**63}, "actor"),
 ]
@@ -225,8 +229,11 @@ async def test_a_csv_export_holds_the_filtered_events_and_no_formula(
 
 async def test_an_ocsf_export_has_one_event_a_line(client: httpx.AsyncClient, context: AuditContext) -> None:
     await a_history(context)
+    await a_signed_checkpoint(context)
     lines = (await client.get("/api/v1/audit/export", params={"format": "ocsf"})).content.splitlines()
     assert [orjson.loads(line)["metadata"]["sequence"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    chains = {orjson.loads(line)["attestation"]["chain_uid"] for line in lines}
+    assert chains == {open_note(kept_outside(context)[0], context.verifier_keys).origin}
 
 
 async def test_an_export_streams_stretch_by_stretch(

@@ -175,8 +175,15 @@ GOOD = encode(a_user_registered())[1]
         changed(GOOD, data={"user_id": "six"}),
         changed(GOOD, sequence="first"),
         changed(GOOD, sequence=[]),
+        changed(GOOD, sequence=7),
+        changed(GOOD, sequence=True),
+        changed(GOOD, sequence="0"),
+        changed(GOOD, sequence="-3"),
+        changed(GOOD, sequence="1_0"),
+        changed(GOOD, sequence="9" * 16),
         changed(GOOD, correlationid=7),
         changed(GOOD, time="2026-01-01T00:00:00"),
+        changed(GOOD, time="0001-01-01T00:00:00+14:00"),
     ],
 )
 def test_what_is_no_event_of_ours_is_undecodable_with_a_reason(body: bytes) -> None:

@@ -52,7 +52,7 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 def timestamp(moment: datetime) -> str:
     """Write a time as RFC 3339 in UTC with microseconds, which is exactly what Postgres keeps."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _text_of(value: Any) -> str:
