@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ CSV_COLUMNS: Final = (
 # A spreadsheet runs a cell that begins with one of these, some of them also in full width and behind blanks
 # (OWASP, CSV injection).
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", "|", "%")
+# Where lists are separated by semicolons, as in a Turkish Excel, another cell begins behind each of them.
+_FORMULA_BEHIND_A_SEMICOLON: Final = re.compile(rf';(?=[\s"]*[{re.escape("".join(_FORMULA_STARTS))}])')
 
 
 def frame_line(part: str, **facts: Any) -> bytes:
@@ -74,7 +77,8 @@ def harmless_cell(value: Any) -> str:
     """Write a value so that a spreadsheet takes it for text, and in one line without what acts on a terminal."""
     text = "" if value is None else str(value)
     starts_a_formula = text.startswith(_FORMULA_STARTS) or text.lstrip().startswith(_FORMULA_STARTS)
-    return f"'{neutralise(text)}" if starts_a_formula else neutralise(text)
+    shown = _FORMULA_BEHIND_A_SEMICOLON.sub(";'", neutralise(text))
+    return f"'{shown}" if starts_a_formula else shown
 
 
 def csv_row(record: Record) -> list[Any]:

@@ -55,11 +55,11 @@ _SEVERITIES: Final = {
 }
 _STATUSES: Final = {"success": (1, "Success"), "failure": (2, "Failure"), "denied": (2, "Failure")}
 _UNKNOWN: Final = (0, "Unknown")
-_USER_TYPES: Final = {"user": 1, "admin": 2, "service": 4}
+_USER_TYPES: Final = {"user": (1, "User"), "admin": (2, "Admin"), "service": (4, "Service")}
 
 
-def ocsf_event(record: Record) -> dict[str, Any]:
-    """Map a record, with its place in the chain in the shape of the `record_integrity` profile."""
+def ocsf_event(record: Record, chain: str) -> dict[str, Any]:
+    """Map a record, with its place in the named chain in the shape of the `record_integrity` profile of 1.9."""
     content = record.content()
     _, kind, activity = next(entry for entry in _MEANINGS if content["action"].startswith(entry[0]))
     severity_id, severity = _SEVERITIES.get(content["severity"], _UNKNOWN)
@@ -72,7 +72,8 @@ def ocsf_event(record: Record) -> dict[str, Any]:
         "category_uid": kind.category_uid,
         "category_name": kind.category_name,
         "activity_id": activity,
-        "activity_name": content["action"],
+        # OCSF gives the names of its own activities; what it has no number for, we name.
+        "activity_name": content["action"] if activity == _OTHER else None,
         "type_uid": kind.uid * 100 + activity,
         "severity_id": severity_id,
         "severity": severity,
@@ -85,6 +86,7 @@ def ocsf_event(record: Record) -> dict[str, Any]:
         "attestation": {
             "fingerprint": _fingerprint(record.hash),
             "prev_event": {"fingerprint": _fingerprint(record.prev_hash)} if record.seq > 1 else None,
+            "chain_uid": chain,
         },
     }
     return {name: _without_nothing(value) for name, value in event.items() if value is not None}
@@ -112,14 +114,16 @@ def _parties(content: Mapping[str, Any], kind: _Class) -> dict[str, Any]:
         api = {"operation": content["action"], "request": request, "service": {"name": content["service"]}}
         return {**common, "api": api, "resources": [resource] if resource else None}
     somebody = {"uid": target["id"]} if target and target["kind"] == "user" else actor
-    return {**common, "user": somebody, "service": {"name": content["service"]}}
+    parties = {**common, "user": somebody, "service": {"name": content["service"]}}
+    return {**parties, "privileges": ["on_behalf_of"]} if kind is _USER_ACCESS else parties
 
 
 def _user(actor: Mapping[str, Any]) -> dict[str, Any]:
     """Name an actor; who has no account here is named by kind, because OCSF wants one of name and id."""
     kind, number = str(actor.get("kind")), actor.get("id")
     who = {"name": kind} if number is None else {"uid": str(number)}
-    return {**who, "type": kind, "type_id": _USER_TYPES.get(kind, _OTHER)}
+    type_id, caption = _USER_TYPES.get(kind, (_OTHER, kind))
+    return {**who, "type": caption, "type_id": type_id}
 
 
 def _without_nothing(value: Any) -> Any:

@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from services.audit import commands, store
 from services.audit.context import AuditContext
 from services.audit.domain.chain import Record
+from services.audit.domain.checkpoints import origin_of
 from services.audit.domain.exports import CSV_COLUMNS, csv_lines, csv_row, frame_line, json_line, ndjson_line
 from services.audit.domain.filters import EventFilter, Position
 from services.audit.domain.ocsf import ocsf_event
@@ -78,9 +79,13 @@ async def export_events(
     records = _matching(context, query.wanted(), last=head.seq)
     asked = query.model_copy(update={"format": None}).asked()
     note = checkpoint["note"] if checkpoint else None
-    body = (
-        _ndjson(records, note, context, head.seq, asked) if query.format == "ndjson" else _lines(records, query.format)
-    )
+    match query.format:
+        case "ndjson":
+            body = _ndjson(records, note, context, head.seq, asked)
+        case "csv":
+            body = _csv(records)
+        case "ocsf":
+            body = _ocsf(records, origin_of(head.chain_id))
     suffix = "csv" if query.format == "csv" else "ndjson"
     return StreamingResponse(
         body,
@@ -150,11 +155,12 @@ async def _ndjson(
     yield frame_line("last line", records=count, **facts)
 
 
-async def _lines(stretches: AsyncIterator[list[Record]], form: str) -> AsyncIterator[bytes]:
-    if form == "csv":
-        yield csv_lines([CSV_COLUMNS])
+async def _csv(stretches: AsyncIterator[list[Record]]) -> AsyncIterator[bytes]:
+    yield csv_lines([CSV_COLUMNS])
     async for records in stretches:
-        if form == "csv":
-            yield csv_lines(csv_row(record) for record in records)
-        else:
-            yield b"".join(json_line(ocsf_event(record)) for record in records)
+        yield csv_lines(csv_row(record) for record in records)
+
+
+async def _ocsf(stretches: AsyncIterator[list[Record]], chain: str) -> AsyncIterator[bytes]:
+    async for records in stretches:
+        yield b"".join(json_line(ocsf_event(record, chain)) for record in records)
