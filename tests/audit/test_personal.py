@@ -109,6 +109,16 @@ def test_a_person_is_found_after_the_key_was_replaced() -> None:
     assert set(made.sealed.subjects) & set(DATA.search_digests("05421396386"))
 
 
+@pytest.mark.parametrize("name", ["phone", "phones", "oldPhone", "new_phones"])
+@pytest.mark.parametrize("value", [905421396386, "+905421396386", ["05421396386"], [{"phone": "05421396386"}]])
+def test_a_personal_value_is_sealed_and_its_person_found_whatever_its_form(name: str, value: object) -> None:
+    made = draft(an_arrival(data={"personal": {}, "details": {name: value}}), DATA)
+    assert "5421396386" not in orjson.dumps(made.content).decode()
+    assert made.sealed is not None
+    assert set(made.sealed.subjects) & set(DATA.search_digests("05421396386"))
+    assert "5421396386" in str(restore(made.content, DATA.show(made.content, kept(made)))["details"][name])
+
+
 @pytest.mark.parametrize(
     "name",
     [

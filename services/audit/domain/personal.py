@@ -26,7 +26,9 @@ from shared.sealing import CannotOpen, Sealer
 SEALED: Final = "[sealed]"
 ERASED: Final = "[erased]"
 REMOVED: Final = "[removed]"
-_PERSONAL: Final = re.compile(r"(?:^|_)(?:ip|user_agent|email|phone|name|address|typed)$")
+_PERSONAL: Final = re.compile(r"(?:^|_)(?:ip|user_agent|email|phone|name|address|typed)(?:s|es)?$")
+# What a person is found by, to be erased.
+_IDENTIFYING: Final = re.compile(r"(?:^|_)(?:email|phone)s?$")
 # Of names in snake case. A link counts as a secret: ours carry the token of an invitation or of a reset.
 _SECRET: Final = re.compile(
     r"password|passwd|secret|token(?!_(?:id|type|kind|hash)$)|authorization|cookie|api_key|private_key|recovery_code|link$"
@@ -153,10 +155,19 @@ def _without_personal(value: Any, path: str, found: dict[str, str]) -> Any:
 def _kept(key: str, value: Any, path: str, found: dict[str, str]) -> Any:
     if _SECRET.search(_snake(key)) and isinstance(value, str | dict | list):
         return REMOVED
-    if _PERSONAL.search(_snake(key)) and isinstance(value, str) and value:
-        found[path] = value
-        return SEALED
+    if _PERSONAL.search(_snake(key)):
+        return _sealed(value, path, found)
     return _without_personal(value, path, found)
+
+
+def _sealed(value: Any, path: str, found: dict[str, str]) -> Any:
+    """Move a personal value, or each one of a list, into the sealed part."""
+    if isinstance(value, list):
+        return [_sealed(item, f"{path}.{index}", found) for index, item in enumerate(value)]
+    if isinstance(value, dict | bool) or value is None or value == "":
+        return _without_personal(value, path, found)
+    found[path] = str(value)
+    return SEALED
 
 
 def _restored(value: Any, path: str, opened: Opened) -> Any:
@@ -177,7 +188,8 @@ def _snake(name: str) -> str:
 def _subjects(values: Mapping[str, str]) -> Iterator[str]:
     """Name the persons of a record by what identifies them: phones and e-mail addresses."""
     for path, value in values.items():
-        if _snake(path.rsplit(".", 1)[-1]) in {"phone", "email"}:
+        name = next((part for part in reversed(path.split(".")) if not part.isdigit()), "")
+        if _IDENTIFYING.search(_snake(name)):
             yield value
 
 
