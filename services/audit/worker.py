@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import Final
 
-from services.audit import commands
+from services.audit import commands, store
 from services.audit.commands.verification import Scope
 from services.audit.consumers import HANDLERS
 from services.audit.context import AuditContext, open_context
@@ -83,7 +83,9 @@ async def verify_queued(context: AuditContext) -> None:
         source_grace=timedelta(seconds=context.settings.source_grace_seconds),
         after=after,
     )
-    async with context.database.connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
-        report = await commands.verify(conn, scope)
+    async with context.database.connection() as conn:
+        await store.hold_verification(conn, job["id"])
+        async with conn.transaction(isolation="repeatable_read", readonly=True):
+            report = await commands.verify(conn, scope)
     async with context.database.transaction() as conn:
         await commands.finish_verification(conn, job, report, context.signing_key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -115,6 +116,18 @@ async def test_a_checkpoint_removed_from_the_middle_is_named(context: AuditConte
 async def test_a_genuine_checkpoint_in_the_place_of_another_is_named(context: AuditContext, owner: Owner) -> None:
     await a_signed_checkpoint(context)
     await owner.execute("UPDATE checkpoints SET note = (SELECT note FROM checkpoints WHERE number = 1)")
+    assert ("CHECKPOINT_SIG", 10) in named(await verified(context))
+
+
+async def test_a_checkpoint_from_the_future_is_named_and_keeps_nobody_from_signing(
+    context: AuditContext, owner: Owner
+) -> None:
+    await owner.execute(
+        "INSERT INTO checkpoints SELECT number + 1, seq, now() + interval '1 year', note FROM checkpoints"
+    )
+    async with context.database.transaction() as conn:
+        signed = await commands.take_checkpoint(conn, context.signing_key, every=timedelta(minutes=1))
+    assert signed is not None
     assert ("CHECKPOINT_SIG", 10) in named(await verified(context))
 
 

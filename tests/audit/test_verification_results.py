@@ -9,12 +9,15 @@ import orjson
 import pytest
 from prometheus_client import REGISTRY
 
+from services.audit import commands, store
 from services.audit.app import create_app
 from services.audit.commands import results
 from services.audit.context import AuditContext
 from services.audit.domain.canonical import canonical
+from services.audit.domain.findings import Report
 from services.audit.settings import AuditSettings
 from services.audit.worker import queue_verification, verify_queued
+from shared.db import Connection
 from shared.db import Connection as Owner
 from tests.audit.material import verified
 from tests.audit.test_regular_verification import verify_now
@@ -142,6 +145,27 @@ async def test_every_replica_tells_the_metrics_of_the_newest_result(context: Aud
 
 async def test_a_verification_whose_worker_died_is_taken_over(context: AuditContext, owner: Owner) -> None:
     await queue_verification(context)
-    await owner.execute("UPDATE verifications SET status = 'running', started_at = now() - interval '61 minutes'")
+    await owner.execute("UPDATE verifications SET status = 'running', started_at = now() - interval '61 seconds'")
+    async with context.database.connection() as conn:
+        await store.hold_verification(conn, await owner.fetchval("SELECT id FROM verifications"))
+        await verify_queued(context)
+        assert await owner.fetchval("SELECT status FROM verifications") == "running", "its worker lives"
     await verify_queued(context)
     assert await owner.fetchval("SELECT status FROM verifications") == "finished"
+
+
+async def test_a_verification_that_runs_is_held_by_its_worker(
+    context: AuditContext, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
+              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+    seen: list[int] = []
+
+    async def look(_: Connection, __: object) -> Report:
+        seen.append(await owner.fetchval(held))
+        return Report()
+
+    monkeypatch.setattr(commands, "verify", look)
+    await queue_verification(context)
+    await verify_queued(context)
+    assert (seen, await owner.fetchval(held)) == ([1], 0)

@@ -68,14 +68,14 @@ async def queue_verification(
     now = await store.read_clock(conn)
     last = await find_result(conn, keys)
     _show(last)
-    if await find_pending(conn) is not None or (last is not None and now - last["finished_at"] < every):
+    if await find_pending(conn) is not None or (last is not None and abs(now - last["finished_at"]) < every):
         return None
     whole = await find_result(conn, keys, good=True, whole=True)
     verification_id = uuid7()
     await store.insert_verification(
         conn,
         verification_id,
-        whole=whole is None or now - whole["finished_at"] >= whole_every,
+        whole=whole is None or abs(now - whole["finished_at"]) >= whole_every,
         asked_by=Actor(kind="service"),
         request_id=telemetry.current().request_id,
     )

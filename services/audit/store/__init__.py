@@ -48,6 +48,7 @@ from services.audit.store.records import (
 from services.audit.store.verifications import (
     claim_verification,
     delete_results,
+    hold_verification,
     insert_acknowledgement,
     insert_verification,
     list_acknowledgements,
@@ -74,6 +75,7 @@ __all__ = [
     "get_head",
     "get_last_checkpoint",
     "hold_months",
+    "hold_verification",
     "insert_acknowledgement",
     "insert_checkpoint",
     "insert_erased_keys",

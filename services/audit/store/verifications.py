@@ -31,14 +31,20 @@ async def insert_verification(
 
 
 async def claim_verification(conn: Connection) -> Row | None:
-    """Take the oldest queued verification, or one whose worker died over it an hour ago."""
+    """Take the oldest queued verification, or one whose worker has died over it."""
     return await conn.fetchrow(
         """UPDATE verifications SET status = 'running', started_at = now() WHERE id = (
                SELECT id FROM verifications
-               WHERE status = 'queued' OR (status = 'running' AND started_at < now() - interval '1 hour')
+               WHERE status = 'queued' OR (status = 'running' AND started_at < now() - interval '1 minute'
+                   AND pg_try_advisory_xact_lock(hashtextextended('verification ' || id, 0)))
                ORDER BY requested_at LIMIT 1 FOR UPDATE SKIP LOCKED)
            RETURNING id, whole, asked_by, request_id"""
     )
+
+
+async def hold_verification(conn: Connection, verification_id: UUID) -> None:
+    """Let nobody else take a running verification for as long as the connection lives, or until it is given back."""
+    await conn.execute("SELECT pg_advisory_lock(hashtextextended('verification ' || $1::uuid, 0))", verification_id)
 
 
 async def save_verification(
