@@ -112,7 +112,7 @@ class Archive:
 
     @contextmanager
     def month(self, name: str) -> Iterator[gzip.GzipFile]:
-        """Write one month; the file gets its name only when all of it is on the disk."""
+        """Write one month; the file gets its name only when all of it is on the disk, and is there when this ends."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         scratch = self._folder / f".{name}.{os.getpid()}"
         try:
@@ -122,12 +122,22 @@ class Archive:
                 file.flush()
                 os.fsync(file.fileno())
             scratch.replace(self.path_of(name))
+            _sync_folder(self._folder)
         finally:
             scratch.unlink(missing_ok=True)
 
     def path_of(self, name: str) -> Path:
         """Say where a month is."""
         return self._folder / f"audit-{name}.ndjson.gz"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk as well as the files."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_export(path: Path) -> Iterator[bytes]:
