@@ -17,7 +17,8 @@ import asyncpg
 import orjson
 
 from local import infrastructure
-from shared.bus.declare import declare, purge
+from local.queues import purge
+from shared.bus.declare import declare
 from shared.migrate import migrate
 
 HOME = Path(__file__).resolve().parent.parent

@@ -10,8 +10,9 @@ import hypothesis
 import pytest
 
 from local import infrastructure
+from local.queues import purge
 from shared import audit
-from shared.bus.declare import declare, purge
+from shared.bus.declare import declare
 from tests.support.databases import Databases
 from tests.support.evidence import Watch
 from tests.support.stacks import run_dir

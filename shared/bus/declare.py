@@ -42,17 +42,6 @@ async def declare(url: str, *, wait_seconds: float = 60.0) -> Topology:
     return plan
 
 
-async def purge(url: str) -> None:
-    """Empty every quorum queue of the topology; for tests."""
-    connection = await aio_pika.connect(url, timeout=10)
-    async with connection:
-        channel = await connection.channel()
-        for queue in topology().queues:
-            if queue.arguments.get("x-queue-type") == "quorum":
-                declared = await channel.declare_queue(queue.name, passive=True)
-                await declared.purge()
-
-
 async def _declare(channel: AbstractChannel, plan: Topology) -> None:
     exchanges = {}
     for exchange in plan.exchanges:

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from local import infrastructure
-from shared.bus.declare import declare, purge
+from local.queues import purge
+from shared.bus.declare import declare
 from tests.faults.ledger import Ledger
 from tests.support.databases import Databases
 from tests.support.stacks import run_dir

@@ -10,11 +10,11 @@ import httpx
 import pytest
 
 from local import infrastructure
+from local.queues import purge
 from services.auth.app import create_app, own_keys
 from services.auth.context import Context, make_context
 from services.auth.settings import AuthSettings
 from services.auth.store import accounts, credentials
-from shared.bus.declare import purge
 from shared.identity import TokenVerifier
 from tests.auth.conftest import API, PASSWORD, settings_for
 from tests.gateway.raw import raw_service
