@@ -27,6 +27,8 @@ from shared.identifiers import uuid7
 from shared.pagination import encode_cursor
 from tests.audit.material import NOW, a_signed_checkpoint, an_arrival, kept_outside, sealed
 from tests.support.asgi import calling
+from tests.support.databases import FreshDatabase
+from tests.support.evidence import refused_evidence
 from tests.support.tokens import Issuer
 
 EVENTS = "/api/v1/audit/events"
@@ -183,6 +185,18 @@ async def test_reading_and_exporting_are_recorded_in_the_same_transaction(
     assert read["details"] == {"filters": {"actor": 166, "limit": 50}, "shown": 3}
     assert read["request_id"] == "who-looked"
     assert (exported["action"], exported["details"]["last_seq"]) == ("audit.log.exported", 6)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "events"), ("GET", f"events/{uuid7()}"), ("GET", "export"), ("POST", "verification")]
+)
+async def test_whoever_can_not_be_recorded_sees_nothing(
+    client: httpx.AsyncClient, context: AuditContext, fresh: FreshDatabase, method: str, path: str
+) -> None:
+    await a_history(context)
+    async with refused_evidence(fresh):
+        answer = await client.request(method, f"/api/v1/audit/{path}")
+        assert (answer.status_code, answer.json()["code"]) == (500, "INTERNAL_ERROR")
 
 
 async def test_the_log_answers_no_method_that_would_change_it(client: httpx.AsyncClient) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from shared.events import (
     ReferralChanged,
     Undecodable,
     UserRegistered,
+    catalog,
     decode,
     encode,
     with_sequence,
@@ -107,6 +109,21 @@ def test_a_message_of_older_code_lacks_only_optional_fields() -> None:
 
     assert isinstance(event, InvitationCreated)
     assert event.job_id is None
+
+
+RECORDED = (Path(__file__).parent / "recorded_messages.jsonl").read_bytes().splitlines()
+
+
+def test_a_message_of_every_event_was_recorded_when_it_was_first_published() -> None:
+    """Add a line for a new event, never change one: a queue, a dead letter or an outbox may still hold it."""
+    assert {fields(line)["type"] for line in RECORDED} == set(catalog())
+
+
+@pytest.mark.parametrize("line", RECORDED, ids=lambda line: fields(line)["type"])
+def test_a_message_that_was_recorded_is_still_read_whole(line: bytes) -> None:
+    read = decode(line).event.model_dump(mode="json")
+
+    assert read | fields(line)["data"] == read
 
 
 def test_changes_keep_what_was_and_what_is() -> None:

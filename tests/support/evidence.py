@@ -1,12 +1,19 @@
-"""Whatever test makes a service record an act: docs/audit-events.md must know it, with its outcome and severity."""
+"""Whatever test makes a service record an act: docs/audit-events.md must know it, with its outcome and severity.
+
+And an act that can't be recorded must not happen: `refused_evidence` sees to that the database takes no audit event.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
+
+import asyncpg
 
 from shared.db import Connection
 from shared.events.audit import AuditRecorded
+from tests.support.databases import FreshDatabase
 from tests.system.matrix.page import promises
 
 _PROMISES = promises()
@@ -26,3 +33,28 @@ class Watch:
         if promise is None or outcome not in promise.outcomes or severity not in promise.severities:
             self.unknown.append(f"{action} {outcome} {severity}")
         await self._record(conn, kind, action=action, **facts)
+
+
+@asynccontextmanager
+async def refused_evidence(fresh: FreshDatabase) -> AsyncIterator[None]:
+    """Let the database take no audit event until the block ends, and check that it took nothing else either."""
+    owner = await asyncpg.connect(fresh.owner_url, server_settings={"search_path": fresh.database.schema})
+    try:
+        await owner.execute(
+            "ALTER TABLE outbox ADD CONSTRAINT no_evidence CHECK (routing_key NOT LIKE '%.audit.recorded.%') NOT VALID"
+        )
+        before = await _contents(owner)
+        yield
+        assert await _contents(owner) == before
+        await owner.execute("ALTER TABLE outbox DROP CONSTRAINT no_evidence")
+    finally:
+        await owner.close()
+
+
+async def _contents(owner: Connection) -> dict[str, str]:
+    """Give a digest of every table."""
+    tables = await owner.fetch("SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema()")
+    return {
+        name: await owner.fetchval(f"SELECT md5(coalesce(string_agg(t::text, ',' ORDER BY t::text), '')) FROM {name} AS t")
+        for (name,) in tables
+    }
