@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final
@@ -121,10 +123,8 @@ def acknowledge(
     """Say that findings of verify are understood and can't be undone: it tells them apart then (exit code 3)."""
     settings = AuditSettings.load()
     telemetry.configure_logging("audit", "acknowledge", "ERROR")
-    try:
+    with _failure_in_words():
         found = asyncio.run(_acknowledge(settings, kind, first, last, reason))
-    except Failure as error:
-        sys.exit(error.message)
     for finding in found:
         typer.echo(f"acknowledged: {finding.words()}")
     if not found:
@@ -134,7 +134,11 @@ def acknowledge(
 @app.command("create-key")
 def create_key(path: Path) -> None:
     """Make the key that signs checkpoints, for AUDIT_SIGNING_KEY_FILE, and print its public half; never overwrites."""
-    typer.echo(create_signing_key(path).verifier.text())
+    try:
+        key = create_signing_key(path)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{path} can't be made or read as a key: {error}")
+    typer.echo(key.verifier.text())
 
 
 @app.command()
@@ -150,7 +154,8 @@ def erase(
         sys.exit("Name the person: --phone, --email or --user-id.")
     settings = _without_legal_hold(AuditSettings.load())
     telemetry.configure_logging("audit", "erase", settings.log_level)
-    erased = asyncio.run(_erase(settings, subjects, user_id, reason))
+    with _failure_in_words():
+        erased = asyncio.run(_erase(settings, subjects, user_id, reason))
     typer.echo(f"erased the personal data of {erased} records")
 
 
@@ -193,10 +198,8 @@ def prune(
     if settings.owner_database_url is None:
         sys.exit("Set OWNER_DATABASE_URL: only the owner of the tables can drop months; the service itself can't.")
     owner_url = settings.owner_database_url.get_secret_value()
-    try:
+    with _failure_in_words():
         plan, exported = asyncio.run(_prune(settings, owner_url, before.date(), Archive(archive)))
-    except Failure as error:
-        sys.exit(error.message)
     months = ", ".join(month.name for month in plan.months)
     typer.echo(f"dropped {months}: records {plan.first} to {plan.last}, {exported} exported to {archive}")
 
@@ -270,6 +273,17 @@ async def _erase(settings: AuditSettings, subjects: list[str], user_id: int | No
             operator=Actor(kind="operator"),
             origin=_this_terminal(),
         )
+
+
+@contextmanager
+def _failure_in_words() -> Iterator[None]:
+    """End a command that can't be carried out with one sentence instead of a trace."""
+    try:
+        yield
+    except Failure as error:
+        sys.exit(error.message)
+    except OSError as error:
+        sys.exit(f"Nothing was changed: {error}")
 
 
 def _without_legal_hold(settings: AuditSettings) -> AuditSettings:

@@ -231,6 +231,23 @@ async def test_a_signing_key_is_made_once_and_only_we_can_read_it(environment: d
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+async def test_a_command_that_can_not_be_carried_out_says_why_in_one_line(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("no key, and no folder")
+    environment["AUDIT_DATABASE_URL"] = environment["OWNER_DATABASE_URL"] = "postgresql://nobody:x@127.0.0.1:1/none"
+    for command, words in (
+        (("erase", "--phone", "05421396386", "--reason", "asked for"), "The database is not available"),
+        (("acknowledge", "--kind", "HASH", "--reason", "tried it"), "The database is not available"),
+        (("prune", "--before", "2026-01-01", "--archive", str(file)), "The database is not available"),
+        (("create-key", str(file)), "can't be made or read as a key"),
+        (("create-key", str(file / "key.pem")), "can't be made or read as a key"),
+    ):
+        code, text = await run(environment, *command)
+        assert (code, words in text, text.count("\n")) == (1, True, 1), text
+
+
 async def test_production_does_not_make_a_signing_key_by_itself(environment: dict[str, str]) -> None:
     environment |= {"ENVIRONMENT": "production", "AUDIT_SIGNING_KEY_FILE": "/nowhere/key.pem"}
     code, text = await run(environment, "verify")

@@ -106,6 +106,16 @@ async def test_a_log_that_does_not_verify_loses_nothing(
     assert (await verified(context)).records == 11
 
 
+async def test_months_whose_archive_can_not_be_written_are_not_dropped(
+    context: AuditContext, months: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    code, text = await run(months, "prune", "--before", "2026-03-01", "--archive", str(file))
+    assert (code, text.startswith("Nothing was changed: "), "Traceback" in text) == (1, True, False), text
+    assert (await verified(context)).records == 11
+
+
 async def test_the_month_at_hand_is_never_dropped(
     months: dict[str, str], context: AuditContext, tmp_path: Path
 ) -> None:

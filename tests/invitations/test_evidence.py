@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.invitations.conftest import SandboxProvider
+from tests.invitations.lists import farmers, xlsx
 from tests.invitations.stage import LIST, Stage, recipients
 from tests.support.databases import FreshDatabase
 from tests.support.evidence import refused_evidence
@@ -23,7 +24,7 @@ async def invite_on_behalf(stage: Stage) -> httpx.Response:
 
 
 async def upload_a_list(stage: Stage) -> httpx.Response:
-    return await stage.upload(a_workbook())
+    return await stage.upload(xlsx(farmers(3)))
 
 
 async def take_one_back(stage: Stage) -> httpx.Response:

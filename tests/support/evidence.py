@@ -55,6 +55,8 @@ async def _contents(owner: Connection) -> dict[str, str]:
     """Give a digest of every table."""
     tables = await owner.fetch("SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema()")
     return {
-        name: await owner.fetchval(f"SELECT md5(coalesce(string_agg(t::text, ',' ORDER BY t::text), '')) FROM {name} AS t")
+        name: await owner.fetchval(
+            f"SELECT md5(coalesce(string_agg(t::text, ',' ORDER BY t::text), '')) FROM {name} AS t"
+        )
         for (name,) in tables
     }
