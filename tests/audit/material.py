@@ -10,10 +10,12 @@ from services.audit import commands
 from services.audit.commands.verification import Scope
 from services.audit.context import AuditContext
 from services.audit.domain.canonical import timestamp
-from services.audit.domain.chain import GENESIS, Head
+from services.audit.domain.chain import GENESIS, Head, link_hash
 from services.audit.domain.checkpoints import FIRST, Checkpoint, SigningKey, origin_of
 from services.audit.domain.findings import Report
 from services.audit.domain.records import Arrival, Draft, draft
+from services.audit.worker import verify_queued
+from shared.db import Connection as Owner
 from shared.identifiers import uuid7
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
@@ -117,3 +119,31 @@ async def a_signed_checkpoint(context: AuditContext) -> str:
 def kept_outside(context: AuditContext) -> list[str]:
     """Every note in the directory outside the database."""
     return [note for notes_of in context.directory.files() for note in notes_of()]
+
+
+async def verify_now(context: AuditContext, *, whole: bool = False) -> dict[str, Any]:
+    """Queue the regular verification as if its time had come, run it, and give its report."""
+    whole_every = timedelta() if whole else timedelta(days=1)
+    async with context.database.transaction() as conn:
+        await commands.queue_verification(conn, context.verifier_keys, every=timedelta(), whole_every=whole_every)
+    await verify_queued(context)
+    async with context.database.connection() as conn:
+        last = await commands.find_result(conn, context.verifier_keys)
+    assert last is not None
+    return {**last["report"], "whole": last["whole"]}
+
+
+def named(report: Report) -> set[tuple[str, int]]:
+    return {(finding.kind.value, finding.seq) for finding in report.findings}
+
+
+async def rehash(owner: Owner, first: int, prev: bytes | None = None) -> None:
+    """Make the chain whole again from a place on, head included, as somebody would who has read our code."""
+    prev = prev or await owner.fetchval("SELECT hash FROM records WHERE seq = $1", first - 1)
+    for row in await owner.fetch("SELECT seq, payload FROM records WHERE seq >= $1 ORDER BY seq", first):
+        record_hash = link_hash(row["seq"], prev, row["payload"])
+        await owner.execute(
+            "UPDATE records SET prev_hash = $2, hash = $3 WHERE seq = $1", row["seq"], prev, record_hash
+        )
+        prev = record_hash
+    await owner.execute("UPDATE chain_head SET hash = $1", prev)

@@ -7,12 +7,8 @@ import pytest
 
 from services.audit.context import AuditContext
 from shared.db import Connection as Owner
-from tests.audit.material import an_arrival, sealed, verified
-from tests.audit.test_processes import environment, run
-from tests.audit.test_regular_verification import verify_now
-from tests.audit.test_tampering import log_of_ten, named, owner
-
-__all__ = ["environment", "log_of_ten", "owner"]
+from tests.audit.material import an_arrival, named, sealed, verified, verify_now
+from tests.audit.processes import run
 
 pytestmark = pytest.mark.usefixtures("log_of_ten")
 

@@ -5,52 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from typing import Any
 
 import pytest
 
-from services.audit.consumers import HANDLERS
 from services.audit.context import AuditContext
 from shared import telemetry, topology
-from shared.events import AuditAudit, AuditRecorded, AuthAudit, InvitationsAudit, ReferralsAudit
-from shared.events.audit import Actor
-from shared.events.envelope import encode, with_sequence
-from shared.worker import Work
+from shared.events import AuditAudit, AuthAudit, InvitationsAudit, ReferralsAudit
+from tests.audit.arrivals import QUEUE, WORK, an_audit_event, count, in_the_log
 from tests.audit.material import verified
 from tests.support.databases import Databases
 from tests.support.eventually import eventually
 from tests.support.messages import depth, publishing, to_queue
 from tests.support.running import running
-
-WORK = [Work(queue, HANDLERS) for queue in topology.AUDIT_EVENTS]
-QUEUE, OTHER_QUEUE, THIRD_QUEUE = (queue.name for queue in topology.AUDIT_EVENTS[:3])
-ADMIN = Actor(kind="admin", id=166, roles=["Admin"])
-
-
-def an_audit_event(kind: type[AuditRecorded] = AuthAudit, number: int = 1, **changes: Any) -> bytes:
-    """An audit event as it travels."""
-    facts: dict[str, Any] = {
-        "action": f"{kind.publisher()}.something.done",
-        "actor": ADMIN,
-        "request_id": "request-1",
-        "personal": {"ip": "192.0.2.7"},
-    }
-    _, body = encode(kind(**(facts | changes)))
-    return with_sequence(body, number)
-
-
-async def count(context: AuditContext) -> int:
-    """Count the records, but for what a worker says of its own regular verifications."""
-    async with context.database.connection() as conn:
-        found: int = await conn.fetchval("SELECT count(*) FROM records WHERE action <> 'audit.verification.completed'")
-        return found
-
-
-async def in_the_log(context: AuditContext, expected: int, within: float = 60) -> None:
-    async def reached() -> bool:
-        return await count(context) >= expected
-
-    await eventually(reached, within=within, what=f"{expected} records")
 
 
 async def test_an_event_becomes_a_record_and_a_line(

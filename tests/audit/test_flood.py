@@ -8,8 +8,8 @@ import pytest
 
 from services.audit.context import AuditContext
 from shared.events import AuthAudit, InvitationsAudit, ReferralsAudit
+from tests.audit.arrivals import OTHER_QUEUE, QUEUE, THIRD_QUEUE, WORK, an_audit_event, count, in_the_log
 from tests.audit.material import verified
-from tests.audit.test_consuming import OTHER_QUEUE, QUEUE, THIRD_QUEUE, WORK, an_audit_event, count, in_the_log
 from tests.support.messages import publishing, to_queue
 from tests.support.running import running
 

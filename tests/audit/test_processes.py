@@ -4,83 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from local.processes import free_port
 from services.audit import commands
 from services.audit.context import AuditContext
 from shared import topology
 from shared.events import AuditAudit, AuthAudit, InvitationsAudit
+from tests.audit.arrivals import QUEUE, an_audit_event, count, in_the_log
 from tests.audit.killed_worker import STEPS
 from tests.audit.material import a_signed_checkpoint, an_arrival, kept_outside, sealed, verified
-from tests.audit.test_consuming import QUEUE, an_audit_event, count, in_the_log
+from tests.audit.processes import a_worker, process, run
 from tests.support.databases import FreshDatabase
 from tests.support.eventually import eventually
 from tests.support.messages import depth, publishing, to_queue
 
-ROOT = Path(__file__).parents[2]
 _KILLS = 6
-
-
-@pytest.fixture
-def environment(context: AuditContext, broker: str) -> dict[str, str]:
-    """The variables of an audit process that works on the test's database."""
-    settings = context.settings
-    return os.environ | {
-        "AUDIT_DATABASE_URL": settings.database_url.get_secret_value(),
-        "AUDIT_AMQP_URL": broker,
-        "AUDIT_SECRET_KEYS": settings.secret_keys.get_secret_value(),
-        "AUDIT_SIGNING_KEY_FILE": str(settings.signing_key_file),
-        "AUDIT_CHECKPOINT_DIR": str(settings.checkpoint_dir),
-        "AUDIT_WORKER_PORT": str(free_port()),
-    }
-
-
-@contextmanager
-def process(environment: Mapping[str, str], *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    running = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE)
-    try:
-        yield running
-    finally:
-        running.kill()
-        running.communicate()
-
-
-@contextmanager
-def a_worker(environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker beside others, whose lines nobody reads."""
-    command = [sys.executable, "-m", "services.audit", "worker"]
-    own = {**environment, "AUDIT_WORKER_PORT": str(free_port())}
-    worker = subprocess.Popen(command, cwd=ROOT, env=own, stdout=subprocess.DEVNULL)
-    try:
-        yield worker
-    finally:
-        worker.kill()
-        worker.wait()
-
-
-async def run(environment: Mapping[str, str], *command: str) -> tuple[int, str]:
-    """Run an operator's command to its end."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "services.audit", *command],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import orjson
 
-from services.audit import commands, store
+from services.audit import store
 from services.audit.context import AuditContext
 from services.audit.worker import queue_verification, sign_checkpoint, verify_queued
-from tests.audit.material import a_signed_checkpoint, an_arrival, kept_outside, sealed
+from tests.audit.material import a_signed_checkpoint, an_arrival, kept_outside, sealed, verify_now
 from tests.support.databases import FreshDatabase
-
-
-async def verify_now(context: AuditContext, *, whole: bool = False) -> dict[str, Any]:
-    """Queue the regular verification as if its time had come, run it, and give its report."""
-    whole_every = timedelta() if whole else timedelta(days=1)
-    async with context.database.transaction() as conn:
-        await commands.queue_verification(conn, context.verifier_keys, every=timedelta(), whole_every=whole_every)
-    await verify_queued(context)
-    async with context.database.connection() as conn:
-        last = await commands.find_result(conn, context.verifier_keys)
-    assert last is not None
-    return {**last["report"], "whole": last["whole"]}
 
 
 def named(report: dict[str, Any]) -> list[tuple[str, int]]:

@@ -17,42 +17,19 @@ from services.audit import commands, store
 from services.audit.checkpoint_directory import read_export
 from services.audit.commands.verification import Scope
 from services.audit.context import AuditContext
-from services.audit.domain.chain import extend, head_after
 from services.audit.domain.findings import Kind, Report
 from services.audit.domain.months import LogNotWhole, Month, NothingToPrune, whole_months_before
 from services.audit.domain.offline import verify_export
 from shared.db import Database
 from shared.events.audit import Actor
-from tests.audit.material import a_content, a_signed_checkpoint, an_arrival, sealed, verified
-from tests.audit.test_processes import environment, run
+from tests.audit.material import verified
+from tests.audit.processes import run
 from tests.support.databases import FreshDatabase
 from tests.support.eventually import eventually
 from tests.system.matrix.page import promises
 
-__all__ = ["environment"]
-
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS = {kind.value for kind in Kind}
-
-
-@pytest.fixture
-async def months(context: AuditContext, fresh: FreshDatabase, environment: dict[str, str]) -> dict[str, str]:
-    """Three records a month from January to March, two today, and a checkpoint; gives the operator's environment."""
-    owner = await asyncpg.connect(fresh.owner_url, server_settings={"search_path": "audit"})
-    for month in (1, 2, 3):
-        await owner.execute("SELECT make_partition($1)", datetime(2026, month, 1, tzinfo=UTC))
-    await owner.close()
-    async with context.database.transaction() as conn:
-        head, _ = await store.lock_head(conn)
-        for number in range(9):
-            now = datetime(2026, 1 + number // 3, 5 + number, tzinfo=UTC)
-            records = extend(head, [a_content(sequence=number + 1)], now)
-            await store.insert_records(conn, records)
-            head = head_after(head, records, now)
-        await store.save_head(conn, head)
-    await sealed(context, an_arrival(sequence=1), an_arrival(sequence=2))
-    await a_signed_checkpoint(context)
-    return environment | {"OWNER_DATABASE_URL": fresh.owner_url}
 
 
 def named(report: Report) -> set[str]:

@@ -19,15 +19,12 @@ from services.audit.context import AuditContext
 from shared import topology
 from shared.bus import ladder
 from shared.events import InvitationsAudit
+from tests.audit.arrivals import an_audit_event, in_the_log
 from tests.audit.material import a_signed_checkpoint, an_arrival, sealed
-from tests.audit.test_consuming import an_audit_event, in_the_log
-from tests.audit.test_processes import a_worker, environment
-from tests.audit.test_retention import months
+from tests.audit.processes import a_worker
 from tests.support.databases import FreshDatabase
 from tests.support.eventually import eventually
 from tests.support.messages import depth, publishing
-
-__all__ = ["environment", "months"]
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = ROOT / "docs" / "runbooks" / "audit-verification.md"

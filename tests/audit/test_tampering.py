@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import asyncpg
 import pytest
 
@@ -11,45 +9,20 @@ from services.audit import store
 from services.audit.context import AuditContext
 from services.audit.domain.chain import extend, link_hash
 from services.audit.domain.checkpoints import SigningKey, origin_of
-from services.audit.domain.findings import Kind, Report
+from services.audit.domain.findings import Kind
 from shared.db import Connection as Owner
-from tests.audit.material import NOW, a_checkpoint, a_content, a_signed_checkpoint, an_arrival, sealed, verified
-from tests.support.databases import FreshDatabase
+from tests.audit.material import (
+    NOW,
+    a_checkpoint,
+    a_content,
+    an_arrival,
+    named,
+    rehash,
+    sealed,
+    verified,
+)
 
 pytestmark = pytest.mark.usefixtures("log_of_ten")
-
-
-@pytest.fixture
-async def log_of_ten(context: AuditContext) -> str:
-    """Ten records in two batches, and a checkpoint that somebody outside has kept."""
-    for start in (1, 6):
-        await sealed(context, *[an_arrival(sequence=number) for number in range(start, start + 5)])
-    return await a_signed_checkpoint(context)
-
-
-@pytest.fixture
-async def owner(fresh: FreshDatabase) -> AsyncIterator[Owner]:
-    """The owner of the database, with every trigger off."""
-    conn = await asyncpg.connect(fresh.owner_url, server_settings={"search_path": "audit"})
-    await conn.execute("SET session_replication_role = replica")
-    yield conn
-    await conn.close()
-
-
-def named(report: Report) -> set[tuple[str, int]]:
-    return {(finding.kind.value, finding.seq) for finding in report.findings}
-
-
-async def rehash(owner: Owner, first: int, prev: bytes | None = None) -> None:
-    """Make the chain whole again from a place on, head included, as somebody would who has read our code."""
-    prev = prev or await owner.fetchval("SELECT hash FROM records WHERE seq = $1", first - 1)
-    for row in await owner.fetch("SELECT seq, payload FROM records WHERE seq >= $1 ORDER BY seq", first):
-        record_hash = link_hash(row["seq"], prev, row["payload"])
-        await owner.execute(
-            "UPDATE records SET prev_hash = $2, hash = $3 WHERE seq = $1", row["seq"], prev, record_hash
-        )
-        prev = record_hash
-    await owner.execute("UPDATE chain_head SET hash = $1", prev)
 
 
 async def edited_payload(owner: Owner, seq: int) -> bytes:

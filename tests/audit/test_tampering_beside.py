@@ -13,10 +13,7 @@ from services.audit.context import AuditContext
 from services.audit.domain.checkpoints import FIRST, Checkpoint, SigningKey, origin_of
 from shared.db import Connection as Owner
 from shared.events.audit import Actor
-from tests.audit.material import NOW, a_signed_checkpoint, an_arrival, sealed, verified
-from tests.audit.test_tampering import log_of_ten, named, owner
-
-__all__ = ["log_of_ten", "owner"]
+from tests.audit.material import NOW, a_signed_checkpoint, an_arrival, named, sealed, verified
 
 pytestmark = pytest.mark.usefixtures("log_of_ten")
 

@@ -19,13 +19,9 @@ from services.audit.settings import AuditSettings
 from services.audit.worker import queue_verification, verify_queued
 from shared.db import Connection
 from shared.db import Connection as Owner
-from tests.audit.material import verified
-from tests.audit.test_regular_verification import verify_now
-from tests.audit.test_tampering import log_of_ten, named, owner, rehash
+from tests.audit.material import named, rehash, verified, verify_now
 from tests.support.asgi import calling
 from tests.support.tokens import Issuer
-
-__all__ = ["log_of_ten", "owner"]
 
 pytestmark = pytest.mark.usefixtures("log_of_ten")
 

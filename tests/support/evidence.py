@@ -53,10 +53,6 @@ async def refused_evidence(fresh: FreshDatabase) -> AsyncIterator[None]:
 
 async def _contents(owner: Connection) -> dict[str, str]:
     """Give a digest of every table."""
-    tables = await owner.fetch("SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema()")
-    return {
-        name: await owner.fetchval(
-            f"SELECT md5(coalesce(string_agg(t::text, ',' ORDER BY t::text), '')) FROM {name} AS t"
-        )
-        for (name,) in tables
-    }
+    tables = await owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+    digest = "SELECT md5(coalesce(string_agg(t::text, ',' ORDER BY t::text), '')) FROM {} AS t"
+    return {name: await owner.fetchval(digest.format(name)) for (name,) in tables}
