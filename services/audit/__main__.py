@@ -16,11 +16,11 @@ import uvloop
 
 from services.audit import commands
 from services.audit.app import create_app
-from services.audit.checkpoint_directory import Archive, create_signing_key, read_export
+from services.audit.checkpoint_directory import Archive, create_signing_key, read_export, read_notes
 from services.audit.commands.retention import Pruning
 from services.audit.commands.verification import Scope
 from services.audit.context import open_context
-from services.audit.domain.checkpoints import VerifierKey, split_notes
+from services.audit.domain.checkpoints import VerifierKey
 from services.audit.domain.findings import Finding, Kind, Report
 from services.audit.domain.offline import verify_export
 from services.audit.settings import AuditSettings
@@ -30,6 +30,7 @@ from shared.db import Database
 from shared.errors import Failure
 from shared.events.audit import Actor
 from shared.migrate import migrate_step
+from shared.settings import SettingsInvalid
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _TAMPERED: Final = 1
@@ -75,7 +76,8 @@ def verify(
     ] = None,
     last: Annotated[int | None, typer.Option("--to", min=1, help="Last place to check; the end by default")] = None,
     checkpoint: Annotated[
-        list[Path] | None, typer.Option(help="Signed checkpoints that you kept; may be given several times")
+        list[Path] | None,
+        typer.Option(help="Signed checkpoints that you kept, or the answer that held one; may be given several times"),
     ] = None,
     grace_seconds: Annotated[
         int | None, typer.Option(min=0, help="How long a number of a producer may be missing before it counts as lost")
@@ -87,14 +89,14 @@ def verify(
     """
     if first and last and first > last:
         raise typer.BadParameter("--from lies behind --to")
-    settings = AuditSettings.load()
     telemetry.configure_logging("audit", "verify", "ERROR")
-    kept = [note for path in checkpoint or [] for note in _notes_in(path)]
-    grace = timedelta(seconds=settings.source_grace_seconds if grace_seconds is None else grace_seconds)
     try:
+        settings = AuditSettings.load()
+        kept = [note for path in checkpoint or [] for note in read_notes(path)]
+        grace = timedelta(seconds=settings.source_grace_seconds if grace_seconds is None else grace_seconds)
         report = asyncio.run(_verify(settings, kept, first, last, grace))
-    except Failure as error:
-        typer.echo(f"The log can't be verified: {error.message}", err=True)
+    except (Failure, SettingsInvalid, OSError, ValueError) as error:
+        typer.echo(f"The log can't be verified: {error}", err=True)
         raise typer.Exit(_UNKNOWN) from None
     _tell(report)
 
@@ -159,13 +161,6 @@ def erase(
     typer.echo(f"erased the personal data of {erased} records")
 
 
-def _notes_in(path: Path) -> list[str]:
-    try:
-        return split_notes(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        sys.exit(f"{path} can't be read as checkpoints: {error}")
-
-
 @app.command("verify-export")
 def verify_exported(
     path: Path,
@@ -175,7 +170,7 @@ def verify_exported(
     """Check an NDJSON export without the database; exit code 1 when it was changed, 2 when it can't be read."""
     try:
         keys = [VerifierKey.parse(text) for text in key]
-        kept = [note for each in checkpoint or [] for note in _notes_in(each)]
+        kept = [note for each in checkpoint or [] for note in read_notes(each)]
         report = verify_export(read_export(path), keys, kept)
     except (OSError, EOFError, ValueError, TypeError) as error:
         typer.echo(f"{path} can't be verified: {error}", err=True)

@@ -17,6 +17,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
+import orjson
+
 from services.audit.domain.checkpoints import (
     SIGNATURE_START,
     Checkpoint,
@@ -79,6 +81,17 @@ def _without_torn_end(text: bytes) -> bytes:
         return b""
     end = text.index(b"\n", signature + 1) + 1
     return text[: end + text.startswith(b"\n", end)]
+
+
+def read_notes(path: Path) -> list[str]:
+    """Read the notes that somebody kept: as they are, or in the answer in which they came; raises ValueError."""
+    text = path.read_text(encoding="utf-8")
+    if text.startswith("{"):
+        text = str(orjson.loads(text).get("note", ""))
+    notes = split_notes(text)
+    if not notes:
+        raise ValueError(f"{path} holds no checkpoint")
+    return notes
 
 
 def load_signing_key(path: Path, *, may_create: bool) -> SigningKey:

@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 
 import asyncpg
+import orjson
 import pytest
 
 from services.audit import commands
@@ -135,6 +136,21 @@ async def test_verify_names_what_was_done_and_ends_with_one(
     assert (await run(environment, "verify", "--from", "1", "--to", "2"))[0] == 0
 
 
+async def test_verify_reads_a_checkpoint_as_it_was_answered_and_does_not_take_any_file_for_one(
+    context: AuditContext, environment: dict[str, str], tmp_path: Path
+) -> None:
+    await sealed(context, *[an_arrival(sequence=number) for number in range(1, 6)])
+    kept = tmp_path / "latest.json"
+    kept.write_bytes(orjson.dumps({"number": 1, "note": await a_signed_checkpoint(context)}))
+    code, text = await run(environment, "verify", "--checkpoint", str(kept))
+    assert (code, text.strip()) == (0, "OK: records 1 to 5, 5 read, 1 checkpoints compared, 0 findings")
+    for content in (b"", b"{}", b"{", b"\xff"):
+        kept.write_bytes(content)
+        code, text = await run(environment, "verify", "--checkpoint", str(kept))
+        assert (code, text.startswith("The log can't be verified: ")) == (2, True), text
+    assert (await run(environment, "verify", "--checkpoint", str(tmp_path / "none.txt")))[0] == 2
+
+
 async def test_verify_without_a_database_says_so_and_ends_with_two(environment: dict[str, str]) -> None:
     environment["AUDIT_DATABASE_URL"] = "postgresql://nobody:x@127.0.0.1:1/none"
     code, text = await run(environment, "verify")
@@ -193,6 +209,6 @@ async def test_a_command_that_can_not_be_carried_out_says_why_in_one_line(
 async def test_production_does_not_make_a_signing_key_by_itself(environment: dict[str, str]) -> None:
     environment |= {"ENVIRONMENT": "production", "AUDIT_SIGNING_KEY_FILE": "/nowhere/key.pem"}
     code, text = await run(environment, "verify")
-    assert code == 1
+    assert code == 2
     assert "create-key" in text
     assert "Traceback" not in text
