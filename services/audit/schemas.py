@@ -225,7 +225,9 @@ class CheckpointShown(BaseModel):
     number: int
     seq: int
     taken_at: datetime
-    note: str = Field(description="C2SP signed note; keep it, or this whole answer, as it is: verify --checkpoint reads both")
+    note: str = Field(
+        description="C2SP signed note; keep it, or this whole answer, as it is: verify --checkpoint reads both"
+    )
     verifier_key: str = Field(description="name+hash+key; whoever has it can check the note alone")
 
 

@@ -188,7 +188,13 @@ async def test_reading_and_exporting_are_recorded_in_the_same_transaction(
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "events"), ("GET", f"events/{uuid7()}"), ("GET", "export"), ("POST", "verification")]
+    ("method", "path"),
+    [
+        ("GET", "events"),
+        ("GET", "events/019ab000-0000-7000-8000-000000000001"),
+        ("GET", "export"),
+        ("POST", "verification"),
+    ],
 )
 async def test_whoever_can_not_be_recorded_sees_nothing(
     client: httpx.AsyncClient, context: AuditContext, fresh: FreshDatabase, method: str, path: str

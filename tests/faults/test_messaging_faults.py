@@ -19,6 +19,9 @@ from tests.support.eventually import eventually
 from tests.support.messages import depth
 from tests.support.running import running
 
+# How long a message may stay unacknowledged, and how often the broker looks, in milliseconds.
+PATIENCE = "application:set_env(rabbit, consumer_timeout, {}), application:set_env(rabbit, channel_tick_interval, {})."
+
 
 async def test_broker_killed_and_restarted_under_load(breakable: infrastructure.Servers, ledger: Ledger) -> None:
     url = breakable.amqp_url
@@ -107,6 +110,31 @@ async def test_broker_killed_while_messages_wait_on_a_rung_of_the_ladder(
         await asyncio.to_thread(breakable.broker.start)
         await eventually(ledger.balanced)
     await ledger.check(url)
+
+
+async def test_a_message_that_the_broker_takes_back_from_a_slow_handler_has_one_effect(
+    breakable: infrastructure.Servers, ledger: Ledger
+) -> None:
+    """It gives up on an unacknowledged message after half an hour; here after two seconds."""
+    begun = 0
+
+    async def handle(context: Any, conn: Connection, event: UserRegistered) -> None:
+        nonlocal begun
+        begun += 1
+        await take_effect(context, conn, event)
+        if begun == 1:
+            await asyncio.sleep(120)
+
+    await asyncio.to_thread(breakable.broker.ctl, "eval", PATIENCE.format(2_000, 1_000))
+    try:
+        work = [Work(QUEUE, dict.fromkeys(QUEUE.binds, handle))]
+        async with running(ledger.database, breakable.amqp_url, work=work):
+            await ledger.decide(3)
+            await eventually(ledger.balanced)
+    finally:
+        await asyncio.to_thread(breakable.broker.ctl, "eval", PATIENCE.format(1_800_000, 60_000))
+    assert begun > 3
+    await ledger.check(breakable.amqp_url)
 
 
 async def test_database_killed_and_restarted_under_load_burns_no_attempts(
