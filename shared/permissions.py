@@ -2,7 +2,7 @@
 
 A service declares nothing. It publishes events under its own name alone, reads its own queues, and writes to its own
 exchanges for retry and dead letters. One more user, the owner of the topology, declares everything and publishes no
-event. See docs/messaging.md M1.8.
+event. See docs/messaging.md M1.9.
 """
 
 from __future__ import annotations

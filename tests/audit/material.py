@@ -16,6 +16,7 @@ from services.audit.domain.findings import Report
 from services.audit.domain.records import Arrival, Draft, draft
 from services.audit.worker import verify_queued
 from shared.db import Connection as Owner
+from shared.events.audit import Actor
 from shared.identifiers import uuid7
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
@@ -114,6 +115,20 @@ async def a_signed_checkpoint(context: AuditContext) -> str:
     async with context.database.connection() as conn:
         await commands.copy_checkpoints(conn, context.directory, context.verifier_keys)
     return kept_outside(context)[-1]
+
+
+async def erase(context: AuditContext, actor_id: int | None = None) -> int:
+    """Erase the person of `an_arrival`, and what an account did; gives of how many records."""
+    async with context.database.transaction() as conn:
+        return await commands.erase_person(
+            conn,
+            context.personal_data,
+            subjects=["0542 139 63 86"],
+            actor_id=actor_id,
+            reason="asked by the person",
+            operator=Actor(kind="operator"),
+            origin={},
+        )
 
 
 def kept_outside(context: AuditContext) -> list[str]:

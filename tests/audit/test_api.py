@@ -13,7 +13,6 @@ import httpx
 import orjson
 import pytest
 
-from services.audit import commands
 from services.audit.app import create_app
 from services.audit.context import AuditContext
 from services.audit.domain.chain import Record, link_hash
@@ -22,10 +21,9 @@ from services.audit.domain.exports import CSV_COLUMNS, read_ndjson_line
 from services.audit.domain.offline import verify_export
 from services.audit.settings import AuditSettings
 from services.audit.worker import verify_queued
-from shared.events.audit import Actor
 from shared.identifiers import uuid7
 from shared.pagination import encode_cursor
-from tests.audit.material import NOW, a_signed_checkpoint, an_arrival, kept_outside, sealed
+from tests.audit.material import NOW, a_signed_checkpoint, an_arrival, erase, kept_outside, sealed
 from tests.support.asgi import calling
 from tests.support.databases import FreshDatabase
 from tests.support.evidence import refused_evidence
@@ -314,16 +312,7 @@ async def test_erased_data_reads_as_erased_and_the_chain_stays_whole(
 ) -> None:
     arrival, other = an_arrival(), an_arrival(sequence=2, data={"personal": {"phone": "+905339876543"}})
     await sealed(context, arrival, other)
-    async with context.database.transaction() as conn:
-        erased = await commands.erase_person(
-            conn,
-            context.personal_data,
-            subjects=["0542 139 63 86"],
-            actor_id=None,
-            reason="asked by the person",
-            operator=Actor(kind="operator"),
-            origin={},
-        )
+    erased = await erase(context)
     assert erased == 1
     gone = (await client.get(f"{EVENTS}/{arrival.event_id}")).json()
     assert (gone["personal"], gone["ip"], gone["personal_erased"]) == (None, None, True)

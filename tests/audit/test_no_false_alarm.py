@@ -6,11 +6,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from services.audit import commands
 from services.audit.context import AuditContext
 from services.audit.worker import queue_verification, sign_checkpoint, verify_queued
-from shared.events.audit import Actor
-from tests.audit.material import a_signed_checkpoint, an_arrival, sealed, verified
+from tests.audit.material import a_signed_checkpoint, an_arrival, erase, sealed, verified
 
 _VERIFICATIONS = 15
 
@@ -29,18 +27,6 @@ async def test_verification_while_the_log_grows_raises_no_alarm(context: AuditCo
         late = [an_arrival(sequence=each) for each in range(number - 4, number + 1)]
         await sealed(context, *late[3:], *late[:3])
 
-    async def erase() -> None:
-        async with context.database.transaction() as conn:
-            await commands.erase_person(
-                conn,
-                context.personal_data,
-                subjects=["05421396386"],
-                actor_id=166,
-                reason="asked for",
-                operator=Actor(kind="operator"),
-                origin={},
-            )
-
     async def again_and_again(work: Callable[[], Awaitable[object]]) -> None:
         while not over.is_set():
             await work()
@@ -52,7 +38,13 @@ async def test_verification_while_the_log_grows_raises_no_alarm(context: AuditCo
 
     busy = [
         asyncio.create_task(again_and_again(work))
-        for work in (seal, erase, lambda: sign_checkpoint(context), lambda: a_signed_checkpoint(context), by_the_clock)
+        for work in (
+            seal,
+            lambda: erase(context, actor_id=166),
+            lambda: sign_checkpoint(context),
+            lambda: a_signed_checkpoint(context),
+            by_the_clock,
+        )
     ]
     reports = [await verified(context) for _ in range(_VERIFICATIONS)]
     over.set()

@@ -12,8 +12,7 @@ from services.audit import commands, store
 from services.audit.context import AuditContext
 from services.audit.domain.checkpoints import FIRST, Checkpoint, SigningKey, origin_of
 from shared.db import Connection as Owner
-from shared.events.audit import Actor
-from tests.audit.material import NOW, a_signed_checkpoint, an_arrival, named, sealed, verified
+from tests.audit.material import NOW, a_signed_checkpoint, an_arrival, erase, named, sealed, verified
 
 pytestmark = pytest.mark.usefixtures("log_of_ten")
 
@@ -65,16 +64,7 @@ async def test_sealed_personal_data_that_was_swapped_between_records_is_named(
 
 async def test_an_erasure_is_no_tampering(context: AuditContext) -> None:
     await sealed(context, an_arrival(sequence=11, data={"personal": {"ip": "192.0.2.9"}}))
-    async with context.database.transaction() as conn:
-        erased = await commands.erase_person(
-            conn,
-            context.personal_data,
-            subjects=["0542 139 63 86"],
-            actor_id=None,
-            reason="asked by the person",
-            operator=Actor(kind="operator"),
-            origin={},
-        )
+    erased = await erase(context)
     assert (erased, named(await verified(context))) == (10, set())
 
 
