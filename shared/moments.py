@@ -17,12 +17,17 @@ def _written_out(value: Any) -> Any:
     raise ValueError("write date and time, such as 2027-01-01T00:00:00Z")
 
 
-def _in_utc(moment: datetime) -> datetime:
-    """Take a time without a zone for UTC, as all our times are."""
+def in_utc(moment: datetime) -> datetime:
+    """Take a time without a zone for UTC, as all our times are; raises ValueError."""
     try:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except OverflowError:
         raise ValueError("must lie between the years 1 and 9999 in UTC") from None
+
+
+def read_moment(text: str) -> datetime:
+    """Read a point in time that we have written, or somebody else in its place; raises ValueError."""
+    return in_utc(datetime.fromisoformat(text))
 
 
 def write_moment(moment: datetime | None) -> str | None:
@@ -30,4 +35,4 @@ def write_moment(moment: datetime | None) -> str | None:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if moment else None
 
 
-Moment = Annotated[datetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
+Moment = Annotated[datetime, BeforeValidator(_written_out), AfterValidator(in_utc)]

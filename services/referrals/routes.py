@@ -23,7 +23,7 @@ from services.referrals.store import sign_ins as sign_in_store
 from services.referrals.store import syncs as sync_store
 from shared.errors import FieldError, Invalid
 from shared.identity import Principal
-from shared.moments import Moment
+from shared.moments import Moment, read_moment
 from shared.pagination import decode_cursor, encode_cursor
 from shared.web import require_role
 
@@ -46,7 +46,7 @@ Sort = Literal[
 _POSITION: Final = 2
 # How the last value of a page is read from its cursor, by what the list is sorted by.
 _READ: Final[dict[str, Callable[[Any], Any]]] = {
-    "updated_at": datetime.fromisoformat,
+    "updated_at": read_moment,
     "company_name": lambda value: str(value).replace("\0", ""),
     "status": lambda value: str(value).replace("\0", ""),
     "deal_value": lambda value: _finite(Decimal(value)),
@@ -183,6 +183,6 @@ def _after(cursor: str | None, identifier: type[Any]) -> tuple[datetime, Any] | 
         return None
     moment, last_id = decode_cursor(cursor, _POSITION)
     try:
-        return datetime.fromisoformat(moment), identifier(last_id)
+        return read_moment(moment), identifier(last_id)
     except (TypeError, ValueError):
         raise Invalid(fields=[FieldError("cursor", "Take the cursor from next_cursor of the page before.")]) from None

@@ -74,6 +74,7 @@ async def test_a_wrong_order_of_codes_is_refused(stage: Stage) -> None:
         ({"count": None, "codes": ["a b c d"]}, 422, "codes.0"),
         ({"expiresAt": "2020-01-01T00:00:00Z"}, 422, "expiresAt"),
         ({"expiresAt": "2099-01-01T00:00:00"}, 422, "expiresAt"),
+        ({"expiresAt": "9999-12-31T23:59:59-14:00"}, 422, "expiresAt"),
         ({"tier": "Z"}, 400, None),
         ({"sponsorId": 404}, 404, None),
         ({"sponsorId": 166}, 400, None),

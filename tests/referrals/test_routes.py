@@ -15,6 +15,7 @@ from services.referrals.commands import sign_in, sync
 from services.referrals.context import Context, make_context
 from services.referrals.settings import ReferralsSettings
 from shared import web
+from shared.pagination import encode_cursor
 from tests.support.asgi import calling
 from tests.support.databases import FreshDatabase
 from tests.support.microsoft import SandboxMicrosoft
@@ -284,6 +285,16 @@ async def test_referrals_are_sorted_and_pages_of_one_order_fit_together(
         "/api/referrals", params={"sort": "deal_value", "cursor": "WyJhYmMiLCJiIl0"}, headers=admin
     )
     assert (foreign.status_code, foreign.json()["code"]) == (422, "VALIDATION_FAILED")
+
+
+@pytest.mark.parametrize("path", ["/api/referrals", "/api/referrals/sync"])
+async def test_a_cursor_of_a_time_outside_our_calendar_is_refused(
+    client: httpx.AsyncClient, admin: dict[str, str], path: str
+) -> None:
+    for last_id in ("x", "019ab000-0000-7000-8000-000000000001"):
+        params = {"cursor": encode_cursor("0001-01-01T00:00:00+14:00", last_id)}
+        refused = await client.get(path, params=params, headers=admin)
+        assert (refused.status_code, refused.json()["code"]) == (422, "VALIDATION_FAILED")
 
 
 async def test_referrals_are_paged_filtered_and_found_by_text(

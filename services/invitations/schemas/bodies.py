@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 from services.invitations.domain.bulk import MOST_CODES_EACH, MOST_RECIPIENTS, Channel
 from services.invitations.domain.phones import read_phone
 from services.invitations.domain.rows import LONGEST_EVIDENCE, LONGEST_NAME, LONGEST_NOTES, is_email
+from shared.moments import in_utc
 
 MOST_CODES_AT_ONCE = 100_000
 
@@ -34,7 +35,7 @@ def _future(moment: datetime | None) -> datetime | None:
         raise ValueError("say the time zone, such as 2027-01-01T00:00:00Z")
     if moment <= datetime.now(UTC):
         raise ValueError("must be in the future")
-    return moment
+    return in_utc(moment)
 
 
 def _whole_minutes(clock: time | None) -> time | None:
