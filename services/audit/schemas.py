@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 
 from services.audit.domain.chain import Record
 from services.audit.domain.filters import EventFilter, Position
@@ -27,7 +27,7 @@ def _storable(text: str) -> str:
 
 Text = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_storable)]
 Id = Annotated[int, Field(ge=0, le=_LARGEST_ID)]
-_POSITION: TypeAdapter[tuple[datetime, int]] = TypeAdapter(tuple[Moment, Id])
+_POSITION: TypeAdapter[tuple[datetime, int]] = TypeAdapter(tuple[Moment, Annotated[Id, Strict()]])
 
 
 class EventQuery(BaseModel):
@@ -75,7 +75,7 @@ class PageQuery(EventQuery):
         if self.cursor is None:
             return None
         try:
-            return Position(*_POSITION.validate_json(orjson.dumps(decode_cursor(self.cursor, 2)), strict=True))
+            return Position(*_POSITION.validate_json(orjson.dumps(decode_cursor(self.cursor, 2))))
         except ValidationError:
             message = "Take the cursor from next_cursor of the page before."
             raise Invalid(fields=[FieldError("cursor", message)]) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import ast
 
 import aio_pika
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from shared import topology
 from shared.bus.declare import TopologyRefused, declare
 from shared.topology import CONSUMERS, LADDER, QUEUES, STREAMS, DeclaredQueue
-from tests.architecture.tree import SERVICES
+from tests.architecture.tree import SERVICES, parsed
 
 PLAN = topology.topology()
 BY_NAME = {queue.name: queue for queue in PLAN.queues}
@@ -83,11 +83,13 @@ def test_no_setting_of_the_broker_is_only_in_the_code_of_a_service() -> None:
     """Queues are made by the topology step alone; a service looks whether they are there."""
     declaring = [
         path
-        for path in Path(topology.__file__).parents[1].glob("s[eh]*/**/*.py")
-        if "declare_queue(" in path.read_text()
+        for path, tree in parsed("services", "shared")
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith(("declare_queue", "queue_declare"))
+        if not any(each.arg == "passive" and ast.unparse(each.value) == "True" for each in call.keywords)
     ]
 
-    assert [path.name for path in declaring if "passive=True" not in path.read_text()] == []
+    assert [str(path) for path in declaring] == ["shared/bus/declare.py"]
 
 
 async def test_declaring_twice_changes_nothing(broker: str) -> None:
