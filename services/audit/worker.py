@@ -87,5 +87,5 @@ async def verify_queued(context: AuditContext) -> None:
         await store.hold_verification(conn, job["id"])
         async with conn.transaction(isolation="repeatable_read", readonly=True):
             report = await commands.verify(conn, scope)
-    async with context.database.transaction() as conn:
-        await commands.finish_verification(conn, job, report, context.signing_key)
+        async with conn.transaction():
+            await commands.finish_verification(conn, job, report, context.signing_key)
