@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -56,7 +57,10 @@ class JsonResponse(Response):
 
     def render(self, content: Any) -> bytes:
         """Write the body."""
-        return orjson.dumps(content, default=str)
+        try:
+            return orjson.dumps(content, default=str)
+        except TypeError:  # half a character in words of the client's that we repeat: JSON can spell it, UTF-8 can't
+            return json.dumps(content, default=str).encode()
 
 
 class ServiceApp(FastAPI):

@@ -56,6 +56,8 @@ async def test_an_odd_reset_request_is_refused_and_reaches_nobody(auth: Auth, bo
         b'{"email": "a@example.com", "password": "\\ud800"}',
         b'{"refresh_token": "\\ud800"}',
         b'{"token": "\\ud800", "new_password": "\\u0000"}',
+        b'{"\\ud800": 1}',
+        b'{"\\ud800": 1, "\\ud800": 2}',
     ],
 )
 async def test_odd_bodies_are_refused_everywhere(auth: Auth, path: str, body: bytes) -> None:

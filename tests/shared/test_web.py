@@ -246,6 +246,12 @@ async def test_half_of_a_surrogate_pair_is_invalid_input(client: httpx.AsyncClie
     problem_of(answer)
 
 
+def test_a_refusal_that_repeats_half_of_a_surrogate_pair_is_json_all_the_same() -> None:
+    body = bytes(web.problem(errors.Invalid("\ud83c is no unit.")).body)
+
+    assert json.loads(body.decode("ascii"))["detail"] == "\ud83c is no unit."
+
+
 async def test_the_clients_own_request_id_is_echoed(client: httpx.AsyncClient) -> None:
     answer = await client.get("/trace", headers={"x-request-id": "order-4711"})
 
