@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.console.stand_in import PASSWORD, console, refusal
+from tests.console.stand_in import ME, PASSWORD, REFRESH, console, refusal
 from tests.gateway.raw import send_raw
 
 FORM = {"email": "admin@example.com", "password": PASSWORD}
@@ -83,3 +83,41 @@ async def test_a_reset_is_asked_for_and_done_and_its_refusals_say_what_to_do() -
         good = await stage.browser.submit("/reset-password", "/reset-password", token="t0k3n", password=f" {PASSWORD} ")
         assert good.headers["location"] == "/sign-in?reason=password_set"
         assert stage.services.to(done)[-1].json == {"token": "t0k3n", "new_password": f" {PASSWORD} "}
+
+
+async def test_a_session_that_is_over_stops_nobody_who_comes_to_get_in_again() -> None:
+    """A browser with its cookie of yesterday: it has to get through a forgotten password at the first try."""
+    async with console() as stage:
+        stage.let_in("admin", expires_in=1)
+        stage.services.answers[REFRESH] = (401, refusal("REFRESH_TOKEN_INVALID", ""))
+        for call in ("request-password-reset", "reset-password", "cancel-password-reset"):
+            stage.services.answers[f"POST /api/v1/auth/{call}"] = (200, {"success": True})
+        await stage.browser.sign_in("admin")
+        asked = await stage.browser.submit("/forgotten-password", "/forgotten-password", email="a@example.com")
+        assert "bağlantı yola çıktı" in asked.text
+        cancelled = await stage.browser.submit("/reset-password", "/reset-password/cancel", token="t0k3n")
+        assert cancelled.headers["location"] == "/sign-in?reason=reset_cancelled"
+        done = await stage.browser.submit("/reset-password", "/reset-password", token="t0k3n", password=PASSWORD)
+        assert done.headers["location"] == "/sign-in?reason=password_set"
+        await stage.browser.sign_in("admin")
+        again = await stage.browser.submit(
+            "/sign-in?reason=expired", "/sign-in", email="a@example.com", password=PASSWORD
+        )
+        assert again.headers["location"] == "/"
+        assert stage.services.to(REFRESH) == []
+
+
+async def test_a_secret_that_the_page_did_not_send_makes_no_picture_and_no_failure() -> None:
+    async with console() as stage:
+        stage.let_in("admin")
+        stage.services.answers[ME] = (
+            200, {"full_name": "A", "email": "a@example.com", "roles": ["Admin"], "has_second_factor": False},
+        )  # fmt: skip
+        stage.services.answers["GET /api/v1/auth/sessions"] = (200, {"items": [], "next_cursor": None})
+        wrong = (401, refusal("SECOND_FACTOR_INVALID", "The code is wrong."))
+        stage.services.answers["POST /api/v1/auth/second-factor/confirm"] = wrong
+        await stage.browser.sign_in("admin")
+        for uri, pictures in (("otpauth://totp/A?secret=ABC", 1), ("x" * 10_000, 0), ("", 1)):
+            page = await stage.browser.submit("/account", "/account/second-factor/confirm", code="000000", uri=uri)
+            assert (page.status_code, page.text.count('class="qr"')) == (401, pictures)
+            assert "Kod yanlış" in page.text

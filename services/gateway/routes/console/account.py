@@ -18,6 +18,7 @@ router = make_router()
 
 _AUTH: Final = "/api/v1/auth"
 _FACTOR: Final = f"{_AUTH}/second-factor"
+_LONGEST_URI: Final = 1_024  # three times what one with the longest address has; a picture holds some more
 
 
 @router.get("/account")
@@ -55,6 +56,8 @@ async def confirm_second_factor(visitor: SignedIn) -> Response:
     try:
         found = await visitor.send("POST", f"{_FACTOR}/confirm", {"code": form.get("code").replace(" ", "")})
     except ApiRefused as refused:
+        if len(form.get("uri")) > _LONGEST_URI:  # which is not how the page sent it
+            return await _account(visitor, refused, about="second_factor")
         return _show_secret(visitor, form.get("secret"), form.get("uri"), refused)
     await visitor.renew()  # until now the token of somebody who must enrol opened nothing else
     return visitor.page("recovery_codes.html", codes=found["recovery_codes"])

@@ -79,7 +79,7 @@ async def ask_for_reset(visitor: Anybody) -> Response:
     """Ask for a letter; the page says the same for every address."""
     email = visitor.form.get("email")
     try:
-        await visitor.send("POST", f"{_AUTH}/request-password-reset", {"email": email})
+        await visitor.send_openly(f"{_AUTH}/request-password-reset", {"email": email})
     except ApiRefused as refused:
         problem = visitor.say("sign_in.email_malformed") if refused.fields else explain(visitor, refused)
         return visitor.page("forgotten_password.html", status=refused.status, email=email, problem=problem, sent=False)
@@ -98,7 +98,7 @@ async def reset_password(visitor: Anybody) -> Response:
     token = visitor.form.get("token")
     body = {"token": token, "new_password": visitor.form.exact("password")}
     try:
-        await visitor.send("POST", f"{_AUTH}/reset-password", body)
+        await visitor.send_openly(f"{_AUTH}/reset-password", body)
     except ApiRefused as refused:
         weak = refused.code == "PASSWORD_TOO_WEAK"
         return visitor.page(
@@ -116,7 +116,7 @@ async def reset_password(visitor: Anybody) -> Response:
 async def cancel_reset(visitor: Anybody) -> Response:
     """Make the link worthless, for an owner who did not ask for it; only a press does, which no mail scanner makes."""
     try:
-        await visitor.send("POST", f"{_AUTH}/cancel-password-reset", {"token": visitor.form.get("token")})
+        await visitor.send_openly(f"{_AUTH}/cancel-password-reset", {"token": visitor.form.get("token")})
     except ApiRefused as refused:
         return visitor.page(
             "reset_password.html",
@@ -157,7 +157,7 @@ def reasons_of(visitor: Visitor, refused: ApiRefused) -> list[str]:
 
 async def _try(visitor: Visitor, credentials: dict[str, Any], wanted: str) -> Response:
     try:
-        tokens = await visitor.send("POST", f"{_AUTH}/login", credentials)
+        tokens = await visitor.send_openly(f"{_AUTH}/login", credentials)
     except ApiRefused as refused:
         code_wanted = refused.code in {"SECOND_FACTOR_REQUIRED", "SECOND_FACTOR_INVALID"}
         problem = None if refused.code == "SECOND_FACTOR_REQUIRED" else _problem(visitor, refused)

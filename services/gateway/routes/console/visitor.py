@@ -87,6 +87,11 @@ class Visitor:
             headers["idempotency-key"] = key
         return _content(await self._ask(method, path, query or {}, headers, content))
 
+    async def send_openly(self, path: str, body: Any) -> Any:
+        """Send what needs no session, so that one that is over stops nobody; raises ApiRefused."""
+        call = self._call("POST", path, {}, {"content-type": "application/json"})
+        return _content(_good(await self.console.own_door.ask(call, orjson.dumps(body))))
+
     async def pass_on(self, path: str, query: Query, receive: Receive, *, key: str | None = None) -> Any:
         """Send the body of this request on as it comes, a file; raises ApiRefused, SignInNeeded."""
         names = ("content-type", "content-length")
@@ -153,13 +158,14 @@ class Visitor:
         async with self._renewing:
             if self.session.access_token != token:
                 return
-            body = orjson.dumps({"refresh_token": self.session.refresh_token})
-            call = self._call("POST", f"{_AUTH}/refresh", {}, {"content-type": "application/json"})
-            answer = await self.console.own_door.ask(call, body)
-            if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.UNPROCESSABLE_ENTITY}:
+            try:
+                tokens = await self.send_openly(f"{_AUTH}/refresh", {"refresh_token": self.session.refresh_token})
+            except ApiRefused as refused:
+                if refused.status not in {HTTPStatus.UNAUTHORIZED, HTTPStatus.UNPROCESSABLE_ENTITY}:
+                    raise
                 self.forget()
-                raise SignInNeeded(Reason.EXPIRED)
-            self.session = self.session.refreshed(_content(_good(answer)), time.time())
+                raise SignInNeeded(Reason.EXPIRED) from None
+            self.session = self.session.refreshed(tokens, time.time())
 
     def forget(self) -> None:
         """Forget who was signed in."""
