@@ -125,10 +125,12 @@ def break_the_glass(
     if not reason.strip():
         sys.exit("Say why: --reason goes into the audit log.")
     case = Emergency(email, reason.strip(), telemetry.operator_name(), platform.node(), force, drop_second_factor)
-    result = _run(_break_glass(OperatorSettings.load(), case))
+    settings = OperatorSettings.load()
+    result = _run(_break_glass(settings, case))
     if isinstance(result, BreakGlassRefused):
         sys.exit(result.message)
-    typer.echo(f"Set the password of {email} within 30 minutes, with this token as `token` of reset-password:")
+    minutes = max(1, settings.reset_token_seconds // 60)
+    typer.echo(f"Set the password of {email} within {minutes} minutes, with this token as `token` of reset-password:")
     typer.echo(result)
     typer.echo("The admin role ends after 24 hours unless a second admin confirms it.")
 

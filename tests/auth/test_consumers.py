@@ -144,6 +144,8 @@ async def test_a_late_retry_of_an_older_request_does_not_kill_a_newer_token(auth
     older = (await auth.events(PasswordResetRequested))[-1]
     token = await auth.reset_token(ADMIN)
     await deliver_reset_token(auth.context, older)
+    evidence = (await auth.audit("auth.password_reset.delivered"))[-1]
+    assert (evidence.outcome, evidence.reason) == ("denied", "a newer request was served")
     answer = await auth.post("/reset-password", {"token": token, "new_password": OTHER_PASSWORD})
     assert answer.status_code == 200
 

@@ -57,6 +57,7 @@ def run(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedPro
         ({"AUTH_PUBLIC_URL": "http://hub.example.com"}, "AUTH_PUBLIC_URL must be an https:// address"),
         ({"AUTH_PASSWORD_MIN_LENGTH": "7"}, "AUTH_PASSWORD_MIN_LENGTH"),
         ({"AUTH_HASH_MEMORY_KIB": "1024"}, "AUTH_HASH_MEMORY_KIB"),
+        ({"AUTH_RESET_TOKEN_SECONDS": "1801"}, "AUTH_RESET_TOKEN_SECONDS"),
         ({"AUTH_PASSWORD_BLOCKLIST_FILE": "/nowhere/list.txt"}, "AUTH_PASSWORD_BLOCKLIST_FILE"),
     ],
 )

@@ -44,6 +44,7 @@ async def write_reset_letter(
     served = account.password_reset_requested_at
     is_retry = served == request.requested_at
     if served is not None and served > request.requested_at:
+        await _note_undelivered(conn, account, "a newer request was served")
         return None
     if is_retry and account.password_reset_delivered_at is not None:
         return None
@@ -185,10 +186,14 @@ def _is_live(account: Account, claims: ResetClaims, now: datetime) -> bool:
     )
 
 
+async def _note_undelivered(conn: Connection, account: Account, reason: str) -> None:
+    await note(conn, "password_reset.delivered", about=account, outcome="denied", reason=reason)
+
+
 async def _may_mail(conn: Connection, rules: Rules, account: Account, now: datetime) -> bool:
     throttle = await throttles.lock_throttle(conn, "reset", account.email)
     if throttle.is_paused(now):
-        await note(conn, "password_reset.delivered", about=account, outcome="denied", reason="too many requests")
+        await _note_undelivered(conn, account, "too many requests")
         return False
     await throttles.save_throttle(conn, "reset", account.email, throttle.failed(now, rules.reset_mails))
     return True

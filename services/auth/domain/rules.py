@@ -13,11 +13,12 @@ from services.auth.domain.tokens import TokenLifetimes
 # Verifiers fetch keys at the latest a minute after they meet an unknown one; the rest covers skewed clocks.
 KEY_LEAD: Final = timedelta(minutes=5)
 BREAK_GLASS_LASTS: Final = timedelta(hours=24)
-# Mails per address: five, then a pause. Nothing of it shows in the answer to the request.
+# Mails per address: five, then a pause. Nothing of it shows in the answer to the request. No pause is longer than a
+# token lives, so that a stranger who keeps asking leaves the owner a live link at any time.
 RESET_MAILS: Final = ThrottleRules(
     free_failures=5,
     first_pause=timedelta(minutes=15),
-    longest_pause=timedelta(hours=1),
+    longest_pause=timedelta(minutes=30),
     forgotten_after=timedelta(hours=1),
 )
 
