@@ -1,4 +1,4 @@
-"""Break-glass, keys and the other operator commands."""
+"""Break-glass, what is forgotten in time, and the operator's terminal."""
 
 from __future__ import annotations
 
@@ -10,25 +10,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyotp
 import pytest
 
-from services.auth.app import own_keys
 from services.auth.commands.emergency import Emergency, break_glass, end_temporary_admins
 from services.auth.commands.housekeeping import forget_old
-from services.auth.commands.keys import disable_key, key_ring, reseal_keys, rotate_keys
-from services.auth.domain.errors import BreakGlassRefused, KeyNotFound
+from services.auth.domain.errors import BreakGlassRefused
 from services.auth.domain.sessions import refresh_token_hash
 from shared.errors import Failure
 from shared.events import UserChanged, UserRegistered
-from shared.events.audit import Actor
-from shared.identity import TokenInvalid, TokenVerifier
-from shared.sealing import Sealer
 from tests.auth.conftest import OTHER_PASSWORD, PASSWORD, Auth
 from tests.auth.test_settings import run
-from tests.support.eventually import eventually
 
 ADMIN, BOSS = "admin@example.com", "boss@example.com"
-OPERATOR = Actor(kind="operator")
 
 
 async def broken(auth: Auth, email: str = BOSS, **more: Any) -> str | Failure:
@@ -81,6 +75,39 @@ async def test_it_refuses_while_an_admin_could_sign_in_and_leaves_evidence(auth:
     assert isinstance(await broken(auth), BreakGlassRefused)
     assert [event.severity for event in await auth.audit("auth.break_glass.refused")] == ["critical"]
     assert isinstance(await broken(auth, force=True), str)
+
+
+async def test_it_refuses_while_an_admin_of_a_day_could_sign_in(auth: Auth) -> None:
+    await boss_token(auth, await broken(auth))
+    assert isinstance(await broken(auth, ADMIN), BreakGlassRefused)
+    auth.clock.move(hours=24)
+    assert isinstance(await broken(auth, ADMIN), str), "the day is over"
+
+
+async def test_a_token_that_was_never_used_is_replaced_by_another_one(auth: Auth) -> None:
+    lost, found = await broken(auth), await broken(auth)
+    assert (await auth.post("/reset-password", {"token": lost, "new_password": PASSWORD})).status_code == 400
+    await boss_token(auth, found)
+
+
+async def test_an_admin_of_a_day_who_is_alone_stays_one(auth: Auth) -> None:
+    token = await boss_token(auth, await broken(auth))
+    path = f"/users/{await auth.id_of(BOSS)}"
+    for change in ({"roles": ["Auditor"]}, {"is_active": False}):
+        assert (await auth.call("PATCH", path, change, token)).json()["code"] == "LAST_ADMIN"
+    waiting = await auth.add("waiting@example.com", "Admin", password=None)
+    assert (await auth.call("PATCH", f"/users/{waiting}", {"is_active": False}, token)).status_code == 200
+    await boss_token(auth, await broken(auth, force=True), "another otter lantern quiver")
+    await auth.add(ADMIN, "Admin")
+    assert (await auth.call("PATCH", path, {"roles": []}, await auth.token_of(ADMIN))).status_code == 200
+
+
+async def test_who_holds_all_grants_for_an_hour_more_is_nobody_who_could_give_them(auth: Auth) -> None:
+    """A worker has not yet ended an admin whose day is over."""
+    await broken(auth)
+    auth.clock.move(hours=24)
+    await broken(auth, ADMIN)
+    assert (await auth.row(await auth.id_of(ADMIN)))["acts_for_all"] is True
 
 
 @pytest.mark.parametrize(
@@ -156,8 +183,6 @@ async def test_two_temporary_admins_cannot_confirm_each_other(auth: Auth) -> Non
 async def test_a_lost_telephone_does_not_lock_the_emergency_out(auth: Auth) -> None:
     account_id = await auth.add(BOSS, "Admin")
     token = await auth.token_of(BOSS)
-    import pyotp
-
     seed = (await auth.post("/second-factor", {"password": PASSWORD}, token)).json()["secret"]
     await auth.post("/second-factor/confirm", {"code": pyotp.TOTP(seed).at(auth.clock())}, token)
     kept = await broken(auth, force=True)
@@ -165,82 +190,6 @@ async def test_a_lost_telephone_does_not_lock_the_emergency_out(auth: Auth) -> N
     assert (await auth.login(BOSS, OTHER_PASSWORD)).json()["code"] == "SECOND_FACTOR_REQUIRED"
     await boss_token(auth, await broken(auth, force=True, drop_second_factor=True), "another otter lantern quiver")
     assert (await auth.row(account_id))["totp_sealed"] is None
-
-
-# --- keys
-
-
-async def test_a_rotation_costs_no_token_its_validity(auth: Auth) -> None:
-    await auth.add(ADMIN, "Admin")
-    before = await auth.token_of(ADMIN)
-    async with auth.context.database.transaction() as conn:
-        await rotate_keys(conn, auth.context.sealer, auth.context.rules, actor=OPERATOR, now=auth.clock())
-    assert len((await auth.client.get("/.well-known/jwks.json")).json()["keys"]) == 2
-    during = await auth.token_of(ADMIN)
-    await auth.execute("UPDATE signing_keys SET signs_from = signs_from - interval '6 minutes'")
-    after = await auth.token_of(ADMIN)
-    kids = {token.partition(".")[0] for token in (before, during, after)}
-    assert len(kids) == 2, "the new key signs now, the old one signed before"
-    assert [(await auth.call("GET", "/me", token=token)).status_code for token in (before, during, after)] == [200] * 3
-
-
-async def test_the_old_key_ends_only_when_nothing_it_signed_can_live(auth: Auth) -> None:
-    async with auth.context.database.transaction() as conn:
-        await key_ring(conn, auth.context.sealer, auth.clock())
-        new = await rotate_keys(conn, auth.context.sealer, auth.context.rules, actor=OPERATOR, now=auth.clock())
-        ring = await key_ring(conn, auth.context.sealer, auth.clock())
-    old = next(key for key in ring.keys if key.kid != new.kid)
-    assert old.ends_at is not None
-    assert old.ends_at >= new.signs_from + auth.context.rules.lifetimes.longest
-    assert new.signs_from - auth.clock() > timedelta(minutes=4)
-
-
-async def test_a_disabled_key_is_not_trusted_any_more(auth: Auth) -> None:
-    await auth.add(ADMIN, "Admin")
-    reset, access = await auth.reset_token(ADMIN), await auth.token_of(ADMIN)
-    assert (await auth.call("GET", "/me", token=access)).status_code == 200
-    kid = (await auth.client.get("/.well-known/jwks.json")).json()["keys"][0]["kid"]
-    async with auth.context.database.transaction() as conn:
-        await disable_key(conn, auth.context.sealer, kid, actor=OPERATOR, now=auth.clock())
-    assert kid not in (await auth.client.get("/.well-known/jwks.json")).text
-    refused = await auth.post("/reset-password", {"token": reset, "new_password": OTHER_PASSWORD})
-    assert refused.json()["code"] == "RESET_TOKEN_INVALID"
-
-    async def is_refused() -> bool:
-        return (await auth.call("GET", "/me", token=access)).status_code == 401
-
-    await eventually(is_refused, within=5, what="the end of an access token that was good before")
-    assert (await auth.login(ADMIN)).status_code == 200, "a new key is made at once"
-    with pytest.raises(KeyNotFound):
-        async with auth.context.database.transaction() as conn:
-            await disable_key(conn, auth.context.sealer, "unknown", actor=OPERATOR, now=auth.clock())
-
-
-async def test_other_services_forget_a_disabled_key_when_they_meet_the_new_one(auth: Auth) -> None:
-    await auth.add(ADMIN, "Admin")
-    seen, unseen = await auth.token_of(ADMIN), await auth.token_of(ADMIN)
-    rules = auth.context.rules
-    verifier = TokenVerifier(own_keys(auth.context), issuer=rules.issuer, audience=rules.audience)
-    kid = (await auth.client.get("/.well-known/jwks.json")).json()["keys"][0]["kid"]
-    assert (await verifier.verify(seen)).has_role("Admin")
-    async with auth.context.database.transaction() as conn:
-        await disable_key(conn, auth.context.sealer, kid, actor=OPERATOR, now=auth.clock())
-    verifier._fetched_at -= 61  # the keys were fetched more than a minute ago
-    assert (await verifier.verify(await auth.token_of(ADMIN))).has_role("Admin")
-    with pytest.raises(TokenInvalid):
-        await verifier.verify(unseen)
-
-
-async def test_the_private_key_is_sealed_and_moves_to_the_newest_secret_key(auth: Auth) -> None:
-    await auth.add(ADMIN, "Admin")
-    await auth.token_of(ADMIN)
-    newer = Sealer([b"n" * 32, b"partner-hub development only key"])
-    async with auth.context.database.transaction() as conn:
-        assert b"PRIVATE KEY" not in await conn.fetchval("SELECT sealed_private FROM signing_keys")
-        assert await reseal_keys(conn, newer) == 1
-        assert await reseal_keys(conn, newer) == 0
-    object.__setattr__(auth.context, "sealer", newer)
-    assert (await auth.login(ADMIN)).status_code == 200
 
 
 # --- housekeeping
@@ -281,8 +230,12 @@ async def command(auth: Auth, *arguments: str, **environment: str) -> Any:
 
 
 async def test_an_operator_breaks_the_glass_with_the_database_alone(auth: Auth) -> None:
-    ended = await command(auth, "break-glass", "--email", BOSS, "--reason", "nobody can sign in")
+    glass = ("break-glass", "--email", BOSS, "--reason", "nobody can sign in")
+    short = await command(auth, *glass, AUTH_RESET_TOKEN_SECONDS="600")
+    assert "within 10 minutes" in short.stdout
+    ended = await command(auth, *glass)
     assert ended.returncode == 0, ended.stderr
+    assert "within 30 minutes" in ended.stdout
     token = next(line for line in ended.stdout.splitlines() if line.startswith("eyJ"))
     assert ended.stdout.count(token) == 1
     assert token not in ended.stderr

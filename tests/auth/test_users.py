@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -57,6 +58,19 @@ async def test_a_new_user_chooses_the_first_password_and_nobody_else_does(auth: 
     assert (await auth.login("mehmet@example.com", OTHER_PASSWORD)).status_code == 200
 
 
+async def test_a_first_password_is_set_within_a_day_or_by_another_token(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin")
+    await auth.post("/users", {"email": SPONSOR, "full_name": "S", "roles": ["Sponsor"]}, await auth.token_of(ADMIN))
+    await auth.deliver()
+    first = auth.tokens_printed(SPONSOR)[-1]
+    auth.clock.move(hours=24, seconds=1)
+    late = await auth.post("/reset-password", {"token": first, "new_password": OTHER_PASSWORD})
+    assert outcome(late) == (400, "RESET_TOKEN_INVALID")
+    weak = {"token": await auth.reset_token(SPONSOR), "new_password": "short"}
+    assert outcome(await auth.post("/reset-password", weak)) == (422, "PASSWORD_TOO_WEAK")
+    assert (await auth.post("/reset-password", weak | {"new_password": OTHER_PASSWORD})).status_code == 200
+
+
 async def test_an_address_belongs_to_one_user(auth: Auth) -> None:
     await auth.add(ADMIN, "Admin")
     new = {"email": ADMIN.upper(), "full_name": "X", "roles": ["Sponsor"]}
@@ -83,6 +97,18 @@ async def test_a_bad_new_user_is_refused_with_the_field(auth: Auth, change: dict
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["field"].startswith(field)
     assert await auth.events(UserRegistered) == []
+
+
+@pytest.mark.parametrize("field", ["roles", "full_name"])
+async def test_half_a_character_is_refused_with_the_field(auth: Auth, field: str) -> None:
+    await auth.add(ADMIN, "Admin")
+    half = {"email": "new@example.com", "full_name": "New", "roles": []} | {
+        field: ["\ud800"] if field == "roles" else "\ud800"
+    }
+    headers = {"content-type": "application/json"}
+    token = await auth.token_of(ADMIN)
+    answer = await auth.call("POST", "/users", token=token, headers=headers, content=json.dumps(half).encode())
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
 
 
 async def test_users_are_listed_in_pages_and_filtered(auth: Auth) -> None:

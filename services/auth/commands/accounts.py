@@ -10,7 +10,6 @@ from services.auth.commands.tokens import end_all_sessions
 from services.auth.domain.accounts import ADMIN, Account, Grants, Seed, known_roles
 from services.auth.domain.errors import (
     ConfirmationBySelf,
-    EmailTaken,
     GrantsNotYours,
     LastAdmin,
     NotAnAdmin,
@@ -34,8 +33,6 @@ async def create_user(
 ) -> Account:
     """Make an account; its owner gets a token to set the first password, which nobody else ever knows."""
     _still_admin(caller, [await store.lock_account(conn, caller.id)], now)
-    if await store.find_account_by_email(conn, email):
-        raise EmailTaken
     account = await store.insert_account(conn, email=email, full_name=full_name, roles=known_roles(roles), now=now)
     await tell_registered(conn, account)
     await outbox.add(conn, PasswordResetRequested(email=email, requested_at=now, purpose="first"))
@@ -65,8 +62,7 @@ async def change_user(
     before, admins = await store.lock_account_and_admins(conn, account_id)
     wanted = before.roles if roles is None else known_roles(roles)
     enabled = before.is_enabled if is_active is None else is_active
-    stays_admin = enabled and ADMIN in wanted
-    if before.is_lasting_admin() and not stays_admin and not _others(admins, before):
+    if not (enabled and ADMIN in wanted) and _is_last(before, admins, now):
         raise LastAdmin
     _still_admin(caller, admins, now)
     account = await store.save_profile(
@@ -183,13 +179,17 @@ async def republish_users(conn: Connection, *, after: int, limit: int) -> list[i
 def _still_admin(caller: Principal, admins: Iterable[Account], now: datetime) -> Account:
     """Give the locked account of who asks; another admin may have disabled or demoted them since they were let in."""
     for admin in admins:
-        if admin.id == caller.id and admin.is_enabled and ADMIN in admin.roles_at(now):
+        if admin.id == caller.id and admin.is_admin_at(now):
             return admin
     raise SessionEnded
 
 
-def _others(admins: Iterable[Account], account: Account) -> list[Account]:
-    return [admin for admin in admins if admin.id != account.id and admin.is_lasting_admin()]
+def _is_last(account: Account, admins: Iterable[Account], now: datetime) -> bool:
+    """Say whether without this account no admin could sign in, now or once the temporary ones are over."""
+    others = [admin for admin in admins if admin.id != account.id]
+    if account.is_lasting_admin():
+        return not any(other.is_lasting_admin() for other in others)
+    return account.is_admin_at(now) and not any(other.is_admin_at(now) for other in others)
 
 
 def _listed(grants: Grants) -> list[int] | str:

@@ -39,7 +39,7 @@ async def break_glass(
     """Make or wake an admin whose role ends by itself; gives the token with which they set their password, once."""
     admins = await accounts.list_admins(conn)
     evidence = {"os_user": case.os_user, "host": case.host, "forced": case.force}
-    if any(admin.is_lasting_admin() for admin in admins) and not case.force:
+    if any(admin.is_admin_at(now) for admin in admins) and not case.force:
         await note(
             conn,
             "break_glass.refused",
@@ -61,7 +61,7 @@ async def break_glass(
         account.id,
         until=now + BREAK_GLASS_LASTS,
         disable_after=known is None or not account.is_enabled,
-        acts_for_all=not any(admin.is_enabled and admin.on_behalf_of == "all" for admin in admins),
+        acts_for_all=not any(admin.is_enabled and admin.grants_at(now) == "all" for admin in admins),
         now=now,
     )
     # The power is for who holds the token that is printed now, not for a device that is signed in somewhere.

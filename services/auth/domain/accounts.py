@@ -64,6 +64,11 @@ class Account:
         """Say whether the account may be used at all."""
         return self.is_active and self.status == "active"
 
+    @property
+    def can_sign_in(self) -> bool:
+        """Say whether there is a password that would let its owner in."""
+        return self.is_enabled and self.password_hash is not None
+
     def roles_at(self, now: datetime) -> frozenset[str]:
         """Give the roles in force: a break-glass admin's role ends by the clock, whoever else is asleep."""
         expired = self.admin_until is not None and self.admin_until <= now
@@ -73,9 +78,13 @@ class Account:
         """Give the sponsors for whom this account may act: admins only."""
         return self.on_behalf_of if ADMIN in self.roles_at(now) else frozenset()
 
+    def is_admin_at(self, now: datetime) -> bool:
+        """Say whether this is an admin who can sign in."""
+        return self.can_sign_in and ADMIN in self.roles_at(now)
+
     def is_lasting_admin(self) -> bool:
         """Say whether this is an admin who can sign in and whose role has no end."""
-        return self.is_enabled and ADMIN in self.roles and self.admin_until is None and self.password_hash is not None
+        return self.can_sign_in and ADMIN in self.roles and self.admin_until is None
 
 
 @dataclass(frozen=True, slots=True)
