@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-import httpx
 import pyotp
 import pytest
 
@@ -13,7 +12,7 @@ from services.auth.app import create_app
 from services.auth.commands.keys import reseal_keys
 from services.auth.commands.second_factor import reseal_seeds
 from shared.sealing import Sealer
-from tests.auth.conftest import OTHER_PASSWORD, PASSWORD, Auth, settings_for
+from tests.auth.conftest import OTHER_PASSWORD, PASSWORD, Auth, outcome, settings_for
 from tests.support.asgi import calling
 
 ADMIN = "admin@example.com"
@@ -34,10 +33,6 @@ def code_of(auth: Auth, totp: pyotp.TOTP) -> str:
     """Give a code of a later time step."""
     auth.clock.move(seconds=60)
     return totp.at(auth.clock())
-
-
-def outcome(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json().get("code", "")
 
 
 @pytest.fixture
@@ -111,7 +106,8 @@ async def test_removing_the_second_factor_needs_password_and_code(auth: Auth, ad
     assert (await auth.post("/second-factor/remove", {"password": PASSWORD, "code": code}, admin)).status_code == 200
     assert (await auth.login(ADMIN)).status_code == 200
     again = {"password": PASSWORD, "code": code_of(auth, totp)}
-    assert outcome(await auth.post("/second-factor/remove", again, admin))[0] == 401
+    for path in ("/second-factor/remove", "/second-factor/recovery-codes"):
+        assert outcome(await auth.post(path, again, admin)) == (409, "SECOND_FACTOR_NOT_ENROLLED")
 
 
 async def test_enrolling_needs_the_password_and_never_replaces_a_working_factor(auth: Auth, admin: str) -> None:
@@ -150,10 +146,23 @@ async def test_an_admin_removes_the_factor_of_somebody_who_lost_it_but_not_their
     assert (event.severity, event.reason, event.actor.kind) == ("warning", "by an admin", "admin")
 
 
-async def test_a_wrong_first_code_leaves_evidence(auth: Auth, admin: str) -> None:
-    await auth.post("/second-factor", {"password": PASSWORD}, admin)
-    await auth.post("/second-factor/confirm", {"code": "000000"}, admin)
-    assert [event.outcome for event in await auth.audit("auth.second_factor.check")] == ["failure"]
+async def test_wrong_first_codes_leave_evidence_and_are_throttled_too(auth: Auth, admin: str) -> None:
+    """Somebody with a stolen session must not guess the code of an app that its owner is just setting up."""
+    seed = (await auth.post("/second-factor", {"password": PASSWORD}, admin)).json()["secret"]
+    for _ in range(10):
+        wrong = await auth.post("/second-factor/confirm", {"code": "000000"}, admin)
+        assert outcome(wrong) == (401, "SECOND_FACTOR_INVALID")
+    right = {"code": pyotp.TOTP(seed).at(auth.clock())}
+    assert outcome(await auth.post("/second-factor/confirm", right, admin)) == (429, "TOO_MANY_REQUESTS")
+    assert [event.outcome for event in await auth.audit("auth.second_factor.check")] == ["failure"] * 10
+
+
+async def test_only_the_confirmation_makes_a_seed_count(auth: Auth, admin: str) -> None:
+    seed = (await auth.post("/second-factor", {"password": PASSWORD}, admin)).json()["secret"]
+    proof = {"password": PASSWORD, "code": pyotp.TOTP(seed).at(auth.clock())}
+    refused = await auth.post("/second-factor/recovery-codes", proof, admin)
+    assert outcome(refused) == (409, "SECOND_FACTOR_NOT_ENROLLED")
+    assert (await auth.row(await auth.id_of(ADMIN)))["totp_confirmed_at"] is None
 
 
 async def test_the_database_holds_neither_seed_nor_recovery_codes_in_clear(auth: Auth, admin: str) -> None:
@@ -187,6 +196,16 @@ async def test_an_admin_without_the_demanded_factor_may_enrol_one_and_nothing_el
     refreshed = (await strict.post("/refresh", {"refresh_token": tokens["refresh_token"]})).json()
     assert refreshed["user"]["roles"] == ["Admin"]
     assert (await strict.call("GET", "/users", token=refreshed["access_token"])).status_code == 200
+
+
+async def test_an_admin_who_removes_the_demanded_factor_may_enrol_one_and_nothing_else_again(strict: Auth) -> None:
+    await strict.add(ADMIN, "Admin")
+    tokens = await strict.signed_in(ADMIN)
+    totp, _ = await enrolled(strict, tokens["access_token"])
+    proof = {"password": PASSWORD, "code": code_of(strict, totp)}
+    assert (await strict.post("/second-factor/remove", proof, tokens["access_token"])).status_code == 200
+    refreshed = (await strict.post("/refresh", {"refresh_token": tokens["refresh_token"]})).json()
+    assert (refreshed["user"]["roles"], refreshed["second_factor_enrolment_required"]) == ([], True)
 
 
 async def test_others_are_not_asked_for_what_only_admins_need(strict: Auth) -> None:

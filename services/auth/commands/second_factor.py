@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from services.auth.commands.evidence import note
+from services.auth.domain.accounts import Account
 from services.auth.domain.errors import SecondFactorActive, SecondFactorInvalid, SecondFactorNotEnrolled
 from services.auth.domain.rules import Rules
 from services.auth.domain.second_factor import accepted_step, new_recovery_codes, new_seed, recovery_code_hash
@@ -28,14 +31,15 @@ async def enrol_second_factor(conn: Connection, sealer: Sealer, caller: Principa
 
 
 async def confirm_second_factor(
-    conn: Connection, sealer: Sealer, caller: Principal, code: str, *, now: datetime
+    conn: Connection, sealer: Sealer, rules: Rules, caller: Principal, code: str, *, now: datetime
 ) -> list[str] | Failure:
     """Take the first code of a new seed; gives the recovery codes, which are shown this once."""
     account = await accounts.lock_account(conn, caller.id)
     if account.has_second_factor:
         raise SecondFactorActive
-    if not await _spend_app_code(conn, sealer, account.id, code, now=now):
-        return await _wrong_code(conn, caller)
+    spend = partial(_spend_app_code, conn, sealer, account.id, code, now=now)
+    if refused := await _judge(conn, rules, caller, account, spend, now):
+        return refused
     await sessions.save_session_with_second_factor(conn, UUID(caller.session_id))
     await note(conn, "second_factor.confirmed", actor=caller, about=account, severity="notice")
     return await _replace_recovery_codes(conn, account.id)
@@ -62,15 +66,11 @@ async def remove_second_factor(conn: Connection, caller: Principal, *, now: date
 async def judge_code(
     conn: Connection, sealer: Sealer, rules: Rules, caller: Principal, code: str, *, now: datetime
 ) -> Failure | None:
-    """Take a code from somebody who is signed in; wrong ones count as failed sign-ins do."""
+    """Take a code of the active second factor from somebody who is signed in."""
     account = await accounts.lock_account(conn, caller.id)
-    throttle = await throttles.lock_throttle(conn, "sign-in", account.email)
-    if throttle.is_paused(now):
-        return TooMany(retry_after=throttle.seconds_left(now))
-    if await spend_code(conn, sealer, account.id, code, now=now):
-        return None
-    await throttles.save_throttle(conn, "sign-in", account.email, throttle.failed(now, rules.sign_ins))
-    return await _wrong_code(conn, caller)
+    if not account.has_second_factor:
+        raise SecondFactorNotEnrolled
+    return await _judge(conn, rules, caller, account, partial(spend_code, conn, sealer, account.id, code, now=now), now)
 
 
 async def spend_code(conn: Connection, sealer: Sealer, account_id: int, code: str, *, now: datetime) -> bool:
@@ -83,12 +83,26 @@ async def spend_code(conn: Connection, sealer: Sealer, account_id: int, code: st
     return True
 
 
-async def _wrong_code(conn: Connection, caller: Principal) -> Failure:
+async def _judge(
+    conn: Connection,
+    rules: Rules,
+    caller: Principal,
+    account: Account,
+    spend: Callable[[], Awaitable[bool]],
+    now: datetime,
+) -> Failure | None:
+    """Let a code be spent, or refuse; wrong codes count as failed sign-ins do."""
+    throttle = await throttles.lock_throttle(conn, "sign-in", account.email)
+    if throttle.is_paused(now):
+        return TooMany(retry_after=throttle.seconds_left(now))
+    if await spend():
+        return None
+    await throttles.save_throttle(conn, "sign-in", account.email, throttle.failed(now, rules.sign_ins))
     await note(
         conn,
         "second_factor.check",
         actor=caller,
-        about=caller.id,
+        about=account,
         outcome="failure",
         reason="wrong code",
         severity="notice",

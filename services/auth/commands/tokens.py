@@ -74,7 +74,7 @@ async def refresh_session(
     spent_at = await store.spent_at(conn, token_hash)
     if spent_at is not None and now - spent_at > rules.sessions.grace:
         return await _end_stolen(conn, account, session, now)
-    following = await _follow(conn, sealer, session, refresh_token, now)
+    following = await _follow(conn, sealer, session, refresh_token, now, is_spent=spent_at is not None)
     await store.save_session_used(conn, session.id, now)
     return await _issue(conn, sealer, rules, account, session, following, now)
 
@@ -112,16 +112,16 @@ async def _end_stolen(conn: Connection, account: Account, session: Session, now:
     return RefreshTokenInvalid()
 
 
-async def _follow(conn: Connection, sealer: Sealer, session: Session, refresh_token: str, now: datetime) -> str:
+async def _follow(
+    conn: Connection, sealer: Sealer, session: Session, refresh_token: str, now: datetime, *, is_spent: bool
+) -> str:
     """Give the newest token of the line: the next one, made now or by a parallel refresh within the grace."""
     secret = sealer.open(session.sealed_secret, bound_to=session.bound_to)
-    token_hash = refresh_token_hash(refresh_token)
-    if await store.spent_at(conn, token_hash) is None:
-        following = successor(refresh_token, secret)
-        await store.save_spent(conn, token_hash, now)
+    following = successor(refresh_token, secret)
+    if not is_spent:
+        await store.save_spent(conn, refresh_token_hash(refresh_token), now)
         await store.insert_refresh_token(conn, refresh_token_hash(following), session.id, now)
         return following
-    following = successor(refresh_token, secret)
     while await store.spent_at(conn, refresh_token_hash(following)) is not None:
         following = successor(following, secret)
     return following
@@ -138,7 +138,8 @@ async def _issue(
 ) -> Issued:
     roles = account.roles_at(now)
     # Without the second factor that admins must have, the token lets its holder enrol one and nothing else.
-    missing = rules.admins_need_second_factor and ADMIN in roles and not session.with_second_factor
+    shown = session.with_second_factor and account.has_second_factor
+    missing = rules.admins_need_second_factor and ADMIN in roles and not shown
     roles = frozenset() if missing else roles
     until = min(now + rules.lifetimes.access, session.expires_at)
     if ADMIN in roles and account.admin_until is not None:

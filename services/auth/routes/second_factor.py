@@ -24,7 +24,9 @@ async def enrol_second_factor(body: Proof, caller: SignedIn, context: ContextHer
 async def confirm_second_factor(body: Confirmation, caller: SignedIn, context: ContextHere) -> RecoveryCodes:
     """Confirm the app with its first code; gives the recovery codes, once."""
     async with context.database.transaction() as conn:
-        result = await commands.confirm_second_factor(conn, context.sealer, caller, body.code, now=context.clock())
+        result = await commands.confirm_second_factor(
+            conn, context.sealer, context.rules, caller, body.code, now=context.clock()
+        )
     return RecoveryCodes(recovery_codes=given(result))
 
 
