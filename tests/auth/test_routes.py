@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
+from argon2 import PasswordHasher
 
 from services.auth.app import create_app
 from services.auth.context import make_context
@@ -85,13 +86,36 @@ async def test_an_unknown_address_is_paused_like_a_known_one(auth: Auth) -> None
 
 async def test_the_password_is_hashed_anew_when_the_parameters_changed(auth: Auth) -> None:
     account_id = await auth.add(ADMIN, "Admin")
-    from argon2 import PasswordHasher
-
-    old = PasswordHasher(time_cost=1, memory_cost=32, parallelism=1).hash(PASSWORD)
-    await auth.execute("UPDATE adminuser SET password_hash = $1", old)
+    await auth.execute("UPDATE adminuser SET password_hash = $1", old_hash())
     assert (await auth.login(ADMIN)).status_code == 200
     assert "m=64" in (await auth.row(account_id))["password_hash"]
     assert (await auth.login(ADMIN)).status_code == 200
+
+
+async def test_a_pause_hashes_nothing_anew_for_the_time_of_it_would_tell_a_right_guess(
+    auth: Auth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await auth.add(ADMIN, "Admin")
+    await auth.execute("UPDATE adminuser SET password_hash = $1", old_hash())
+    for _ in range(10):
+        await auth.login(ADMIN, "wrong password")
+    hashed: list[str | bytes] = []
+
+    class Counting(PasswordHasher):
+        def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+            hashed.append(password)
+            return super().hash(password, salt=salt)
+
+    monkeypatch.setattr(auth.context.hasher, "_argon2", Counting(time_cost=1, memory_cost=64, parallelism=1))
+    assert (await auth.login(ADMIN)).status_code == 401
+    assert hashed == []
+    auth.clock.move(seconds=31)
+    assert (await auth.login(ADMIN)).status_code == 200
+    assert hashed == [PASSWORD]
+
+
+def old_hash() -> str:
+    return PasswordHasher(time_cost=1, memory_cost=32, parallelism=1).hash(PASSWORD)
 
 
 # --- sessions
@@ -168,6 +192,15 @@ async def test_people_see_and_end_their_own_sessions_only(auth: Auth) -> None:
     assert (await auth.call("GET", "/me", token=here)).status_code == 200
     assert outcome(await auth.call("DELETE", f"/sessions/{uuid4()}", token=here)) == (404, "SESSION_NOT_FOUND")
     assert (await auth.call("DELETE", "/sessions/rubbish", token=here)).status_code == 422
+
+
+async def test_a_session_that_lay_idle_is_not_listed_any_more(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin")
+    await auth.token_of(ADMIN)
+    await auth.execute("UPDATE sessions SET used_at = used_at - interval '61 minutes'")
+    here = await auth.token_of(ADMIN)
+    sessions = (await auth.call("GET", "/sessions", token=here)).json()["items"]
+    assert [session["is_current"] for session in sessions] == [True]
 
 
 async def test_signing_out_everywhere_ends_all_sessions_and_tells_the_gateway(auth: Auth) -> None:

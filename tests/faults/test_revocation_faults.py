@@ -53,7 +53,7 @@ async def an_account(context: Context, email: str, role: str) -> int:
         made = await accounts.insert_account(
             conn, email=email, full_name="Deniz", roles=frozenset({role}), now=context.clock()
         )
-        await credentials.save_rehash(conn, made.id, await context.hasher.hash(PASSWORD))
+        await credentials.save_password(conn, made.id, await context.hasher.hash(PASSWORD), context.clock())
     return made.id
 
 

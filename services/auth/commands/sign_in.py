@@ -65,6 +65,11 @@ async def sign_in(
     return judged.failure
 
 
+async def renew_hash(conn: Connection, account: Account, password_hash: str) -> None:
+    """Keep the password of somebody who signed in under today's parameters, unless it was changed meanwhile."""
+    await credentials.save_rehash(conn, account.id, password_hash, epoch=account.credential_epoch)
+
+
 def _judge_password(attempt: Attempt, account: Account | None, throttle: Throttle, now: datetime) -> Account | Refusal:
     if throttle.is_paused(now):
         return Refusal(InvalidCredentials(), "paused", counts=False)
@@ -94,8 +99,6 @@ async def _begin(
     conn: Connection, sealer: Sealer, rules: Rules, attempt: Attempt, account: Account, now: datetime
 ) -> Issued:
     await throttles.delete_throttle(conn, "sign-in", attempt.email)
-    if attempt.verdict.new_hash:
-        await credentials.save_rehash(conn, account.id, attempt.verdict.new_hash)
     await credentials.save_signed_in(conn, account.id, now)
     issued = await begin_session(conn, sealer, rules, account, with_second_factor=account.has_second_factor, now=now)
     await note(

@@ -44,10 +44,10 @@ class HashCost:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a password fits, and its hash with today's parameters where the stored one was made with others."""
+    """Whether a password fits, and whether its hash was made with other parameters than today's."""
 
     matches: bool
-    new_hash: str | None = None
+    is_outdated: bool = False
 
 
 class PasswordHasher:
@@ -80,8 +80,7 @@ class PasswordHasher:
             return Verdict(matches=False)
         if stored is None:
             return Verdict(matches=False)
-        is_old = self._argon2.check_needs_rehash(stored)
-        return Verdict(matches=True, new_hash=self._argon2.hash(password) if is_old else None)
+        return Verdict(matches=True, is_outdated=self._argon2.check_needs_rehash(stored))
 
     async def _run(self, work: Callable[..., T], *arguments: object) -> T:
         try:

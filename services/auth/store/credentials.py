@@ -21,9 +21,14 @@ async def save_password(conn: Connection, account_id: int, password_hash: str, n
     )
 
 
-async def save_rehash(conn: Connection, account_id: int, password_hash: str) -> None:
-    """Keep the same password under today's parameters."""
-    await conn.execute("UPDATE adminuser SET password_hash = $2 WHERE id = $1", account_id, password_hash)
+async def save_rehash(conn: Connection, account_id: int, password_hash: str, *, epoch: int) -> None:
+    """Keep the same password of this credential epoch under today's parameters."""
+    await conn.execute(
+        "UPDATE adminuser SET password_hash = $2 WHERE id = $1 AND credential_epoch = $3",
+        account_id,
+        password_hash,
+        epoch,
+    )
 
 
 async def save_signed_in(conn: Connection, account_id: int, now: datetime) -> None:

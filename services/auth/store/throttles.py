@@ -47,4 +47,4 @@ async def delete_throttle(conn: Connection, kind: Kind, email: str) -> None:
 
 async def delete_old_throttles(conn: Connection, failed_before: datetime) -> None:
     """Forget failures that no rule looks at any more."""
-    await conn.execute("DELETE FROM throttles WHERE coalesce(failed_at, '-infinity') < $1", failed_before)
+    await conn.execute("DELETE FROM throttles WHERE failed_at IS NULL OR failed_at < $1", failed_before)
