@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.events import PasswordChanged
+from shared.events import PasswordChanged, SessionsRevoked
 from tests.auth.conftest import OTHER_PASSWORD, PASSWORD, Auth, comparable, outcome
 
 ADMIN, SPONSOR = "admin@example.com", "sponsor@example.com"
@@ -12,19 +12,35 @@ async def test_asking_for_a_reset_says_nothing_about_the_account_and_changes_not
     await auth.add(ADMIN, "Admin")
     await auth.add("disabled@example.com", "Admin", is_active=False)
     await auth.add("new@example.com", "Admin", password=None)
+    await auth.add("locked@example.com", "Admin")
+    for _ in range(10):
+        await auth.login("locked@example.com", "wrong password")
     tokens = await auth.signed_in(ADMIN)
-    addresses = [ADMIN, "disabled@example.com", "new@example.com", "nobody@example.com"]
+    addresses = [ADMIN, "disabled@example.com", "new@example.com", "locked@example.com", "nobody@example.com"]
     answers = [await auth.post("/request-password-reset", {"email": email}) for email in addresses]
-    assert [answer.status_code for answer in answers] == [200] * 4
+    assert [answer.status_code for answer in answers] == [200] * 5
     assert answers[0].json()["success"] is True
     assert all(answer.content == answers[0].content for answer in answers)
     assert all(comparable(answer) == comparable(answers[0]) for answer in answers)
     await auth.deliver()
     assert (await auth.login(ADMIN)).status_code == 200
     assert (await auth.call("GET", "/me", token=tokens["access_token"])).status_code == 200
-    assert len(await auth.audit("auth.password_reset.requested")) == 4
     delivered = await auth.audit("auth.password_reset.delivered")
-    assert [event.outcome for event in delivered] == ["success", "success", "success", "failure"]
+    assert [event.outcome for event in delivered] == ["success"] * 4 + ["failure"]
+
+
+async def test_a_request_is_audited_without_who_it_is_about_and_with_the_address_in_the_sealed_part_alone(
+    auth: Auth,
+) -> None:
+    await auth.add(ADMIN, "Admin")
+    asked = {"x-request-id": "reset-4711"}
+    for email in (ADMIN, "nobody@example.com"):
+        await auth.post("/request-password-reset", {"email": email}, headers=asked)
+    known, unknown = await auth.audit("auth.password_reset.requested")
+    assert (known.actor.kind, known.actor.id, known.request_id) == ("anonymous", None, "reset-4711")
+    assert (known.personal.pop("email"), unknown.personal.pop("email")) == (ADMIN, "nobody@example.com")
+    assert known == unknown
+    assert ADMIN not in known.model_dump_json()
 
 
 async def test_a_reset_sets_the_password_ends_sessions_and_signs_nobody_in(auth: Auth) -> None:
@@ -43,6 +59,7 @@ async def test_a_reset_sets_the_password_ends_sessions_and_signs_nobody_in(auth:
     assert (await auth.call("GET", "/me", token=tokens["access_token"])).status_code == 401
     assert (await auth.post("/refresh", {"refresh_token": tokens["refresh_token"]})).status_code == 401
     assert (await auth.events(PasswordChanged))[-1].how == "reset"
+    assert [event.reason for event in await auth.events(SessionsRevoked)] == ["password reset"]
     assert (await auth.audit("auth.password_reset.completed"))[-1].details == {"sessions_ended": 1}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import pyotp
 import pytest
 
 from services.auth import routes
@@ -18,6 +19,7 @@ from services.auth.commands import accounts
 from services.auth.domain.errors import LastAdmin, SessionEnded
 from services.auth.domain.hashing import HashCost, PasswordHasher
 from shared.db import Connection
+from shared.events import UserChanged
 from shared.identity import Principal
 from tests.auth.conftest import CONNECTIONS, OTHER_PASSWORD, PASSWORD, Auth
 
@@ -207,8 +209,6 @@ def a_principal(account_id: int) -> Principal:
 
 
 async def test_one_code_of_the_authenticator_signs_in_once(auth: Auth) -> None:
-    import pyotp
-
     await auth.add(ADMIN, "Admin")
     token = await auth.token_of(ADMIN)
     seed = (await auth.post("/second-factor", {"password": PASSWORD}, token)).json()["secret"]
@@ -228,8 +228,6 @@ async def test_the_first_key_is_made_once(auth: Auth) -> None:
 
 
 async def test_versions_of_an_account_follow_the_order_of_its_events(auth: Auth) -> None:
-    from shared.events import UserChanged
-
     await auth.add(ADMIN, "Admin")
     account_id = await auth.add("player@example.com", "Player")
     token = await auth.token_of(ADMIN)

@@ -83,12 +83,12 @@ def test_every_test_that_the_security_page_names_exists() -> None:
     """An answer that points to a test which is gone is no answer."""
     page = (ROOT / "docs" / "security.md").read_text()
     file, named = "", []
-    for name, test in re.findall(r"`(test_\w+\.py|…)(?:::(test_\w+))?", page):
+    for name, test in re.findall(r"`((?:tests/\w+/)?test_\w+\.py|…)(?:::(test_\w+))?", page):
         file = file if name == "…" else name
         named.append((file, test))
-    assert len(named) > 60
+    assert len(named) > 90
     for file, test in named:
-        text = (Path(__file__).parent / file).read_text()
+        text = (ROOT / file if "/" in file else Path(__file__).parent / file).read_text()
         assert not test or f"def {test}(" in text, f"{file}::{test}"
 
 
@@ -178,6 +178,20 @@ def test_a_disabled_users_token_is_refused_at_the_gateway_within_a_second(
     # The gateway hears a moment later that the account is active again; until then nobody gets in.
     again = Person(described, gateway, "auditor")
     assert eventually(lambda: again.call("GET", ELSEWHERE).status_code == 200, 5)
+
+
+def test_a_reset_ends_every_token_everywhere_within_a_second(
+    system: tuple[dict[str, Any], Path], gateway: httpx.Client
+) -> None:
+    described, _ = system
+    account, auditor = described["accounts"]["auditor"], Person(described, gateway, "auditor")
+    assert auditor.call("GET", ELSEWHERE).status_code == 200
+    token = reset_token_of(described, gateway, account["email"])
+    body = {"token": token, "new_password": account["password"]}  # the same, so that other tests can sign in
+    assert gateway.post("/api/v1/auth/reset-password", json=body).status_code == 200
+    assert seconds_until_refused(auditor) < 1
+    refresh = {"refresh_token": auditor.tokens["refresh_token"]}
+    assert gateway.post("/api/v1/auth/refresh", json=refresh).status_code == 401
 
 
 def test_signing_out_ends_the_access_token_everywhere_within_a_second(

@@ -30,8 +30,8 @@ from tests.auth.mail import letters_in, mail_server
 from tests.support.asgi import calling
 
 ROOT = Path(__file__).parents[2]
-KNOWN, UNKNOWN, DISABLED, LOCKED = (f"{state}@example.com" for state in ("known", "nobody", "disabled", "locked"))
-STATES = (KNOWN, UNKNOWN, DISABLED, LOCKED)
+STATES = tuple(f"{state}@example.com" for state in ("known", "nobody", "disabled", "locked", "no-password-yet"))
+KNOWN, UNKNOWN, DISABLED, LOCKED, NEW = STATES
 ROUNDS = 400
 LEAK_SECONDS = 0.002
 
@@ -97,7 +97,7 @@ def chance(first: list[float], second: list[float]) -> float:
 
 
 async def assert_alike(call: Call, rounds: int, *, leak: float = LEAK_SECONDS) -> None:
-    """Compare every state with the first; six comparisons cry wolf in 6 of 100 runs, so a difference shows twice.
+    """Compare every state with the first; eight comparisons cry wolf in 8 of 100 runs, so a difference shows twice.
 
     Times among which not even a leak of this many seconds would show prove nothing, and the test says so.
     """
@@ -117,6 +117,7 @@ async def populated(auth: Auth) -> None:
     await auth.add(KNOWN, "Admin")
     await auth.add(DISABLED, "Admin", is_active=False)
     await auth.add(LOCKED, "Admin")
+    await auth.add(NEW, "Admin", password=None)
     for _ in range(10):
         await auth.login(LOCKED, "wrong password")
 
@@ -164,7 +165,7 @@ async def test_asking_for_a_reset_takes_the_same_time_for_everybody(
     contents = {answer.content for answer in auth.answers if answer.request.url.path.endswith("request-password-reset")}
     assert len(contents) == 1, "byte-equal"
     if mail in {"up", "slow"}:
-        assert {letter["to"][0] for letter in letters_in(tmp_path / "letters")} == {KNOWN, DISABLED, LOCKED}
+        assert {letter["to"][0] for letter in letters_in(tmp_path / "letters")} == {KNOWN, DISABLED, LOCKED, NEW}
 
 
 @pytest.mark.slow
@@ -201,7 +202,7 @@ async def test_a_refused_sign_in_takes_the_same_time_for_everybody(auth: Auth) -
 
 @pytest.mark.slow
 async def test_every_bad_reset_token_takes_the_same_time(auth: Auth) -> None:
-    """Used, superseded, expired, of nobody: what they differ in is in the database alone."""
+    """Used, of nobody, superseded, expired, cancelled: what they differ in is in the database alone."""
     await populated(auth)
     used, expired = await auth.reset_token(KNOWN), await auth.reset_token(LOCKED)
     superseded, _ = await auth.reset_token(DISABLED), await auth.reset_token(DISABLED)
@@ -209,8 +210,10 @@ async def test_every_bad_reset_token_takes_the_same_time(auth: Auth) -> None:
     await auth.execute(
         "UPDATE adminuser SET password_reset_expires_at = now() - interval '1 hour' WHERE email = $1", LOCKED
     )
+    cancelled = await auth.reset_token(NEW)
+    await auth.post("/cancel-password-reset", {"token": cancelled})
     of_nobody = await a_token_of_nobody(auth)
-    tokens = dict(zip(STATES, (used, superseded, expired, of_nobody), strict=True))
+    tokens = dict(zip(STATES, (used, of_nobody, superseded, expired, cancelled), strict=True))
 
     async def reset(state: str) -> None:
         body = {"token": tokens[state], "new_password": "otter lantern quiver mosaic 3"}
