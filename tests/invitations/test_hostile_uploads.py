@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,7 @@ from tests.invitations.stage import BULK, Stage
 HEADER = ("Telefon", "Çiftçi Adı")
 AHMET = ("05421396386", "Ahmet Yılmaz")
 GOOD = build.table(HEADER, AHMET)
-# Ten on a machine that does nothing else; the reader's own limits end it long before this.
-SECONDS = 60.0
+PROCESSOR_SECONDS = 10.0
 MOST_MEGABYTES = 300.0
 
 Rows = Sequence[Sequence[Any]]
@@ -125,12 +123,12 @@ class Door:
 
     async def preview(self, content: bytes) -> httpx.Response:
         """Upload a file for a preview and check that the process is none the worse for it."""
-        started = time.monotonic()
+        before = self.api.processor_seconds()
         answer = await self.client.post(
             f"{BULK}?dryRun=true", files={"excelFile": ("liste.xlsx", content)}, headers=self.headers
         )
-        assert time.monotonic() - started < SECONDS
         assert self.api.process.poll() is None, "the file has ended the service"
+        assert self.api.processor_seconds() - before < PROCESSOR_SECONDS
         assert (await self.client.get("/readyz")).status_code == 200
         assert self.api.peak_megabytes() < MOST_MEGABYTES
         return answer
@@ -144,7 +142,7 @@ async def door(stage: Stage, settings: InvitationsSettings, tmp_path: Path) -> A
         running_role("api", settings, "amqp://127.0.0.1:1", log, jwks_url=jwks_url) as api,
     ):
         await api.ready()
-        async with httpx.AsyncClient(base_url=api.url, timeout=2 * SECONDS, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=api.url, timeout=120, trust_env=False) as client:
             yield Door(api, client, stage.sponsor())
 
 

@@ -101,6 +101,58 @@ async def test_what_no_honest_sheet_contains_is_refused(path: Path, name: str) -
         await read(path, build.workbook(HOSTILE_SHEETS[name]()))
 
 
+MARKS = "a" + "\u0301" * 16_000 + "\u0327" * 16_000  # which Unicode's composition sorts, in quadratic time
+# Small files that cost a naive reader minutes; what is asked of each is that it is read like any other.
+COSTLY: dict[str, Callable[[], bytes]] = {
+    "brackets in headers": lambda: "\n".join([";".join(["(" * 32_000] * 30), "Telefon;Ad", ";".join(AHMET)]).encode(),
+    "marks in headers": lambda: "\n".join([";".join([MARKS] * 30), "Telefon;Ad", ";".join(AHMET)]).encode(),
+    "marks in phones": lambda: "\n".join(["Telefon;Ad", ";".join(AHMET), *[f"{MARKS};x"] * 200]).encode(),
+    "marks in notes": lambda: "\n".join(["Telefon;Ad;Not", ";".join(AHMET), *[f"x;x;{MARKS}"] * 200]).encode(),
+    "marks in strings that nobody uses": lambda: build.workbook(
+        build.table(HEADER, AHMET),
+        shared_strings=f'<sst xmlns="{build.MAIN}">{f"<si><t>{MARKS}</t></si>" * 1_000}</sst>',
+    ),
+    "columns hidden since for ever": lambda: build.workbook(
+        build.sheet(
+            [build.row(1, HEADER), build.row(2, AHMET)],
+            before='<cols><col min="-9999999999" max="-1" hidden="1"/></cols>',
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+async def test_what_a_naive_reader_would_work_on_for_minutes_is_read_like_anything_else(path: Path, name: str) -> None:
+    rows = await read(path, COSTLY[name]())
+    assert rows[0][1:3] == tuple(AHMET)
+    assert {problem.reason for row in rows[1:] for problem in row.problems} <= {
+        "Çok uzun: en fazla 64 karakter.",
+        "Çok uzun: en fazla 500 karakter.",
+    }
+
+
+async def test_openings_of_merges_that_never_end_are_damage_at_once(path: Path) -> None:
+    openings = build.sheet([build.row(1, HEADER), build.row(2, AHMET)], after="<mergeCell " * 12_000_000)
+    with pytest.raises(spreadsheet.FileDamaged):
+        await read(path, build.workbook(openings))
+
+
+@pytest.mark.parametrize(
+    "reference", ["!1", "a1", "A" * 1_000_000 + "1"], ids=["no letter", "small", "a million letters"]
+)
+async def test_a_cell_after_one_in_no_column_is_damage(path: Path, reference: str) -> None:
+    """The place of a cell without a reference follows from the one before it."""
+    cells = f'<row r="2"><c r="{reference}"/><c><v>5421396386</v></c></row>'
+    with pytest.raises(spreadsheet.FileDamaged):
+        await read(path, build.workbook(build.sheet([build.row(1, HEADER), cells])))
+
+
+async def test_three_million_cells_are_the_most(path: Path) -> None:
+    cells = "<row>" + "<c/>" * 31 + "</row>"
+    with pytest.raises(spreadsheet.FileRefused):
+        await read(path, build.workbook(_rows_of(99_000, cells)))
+
+
 async def test_millions_of_cells_stop_at_the_row_limit(path: Path) -> None:
     cells = '<row><c t="n"><v>5421396386</v></c><c/><c/><c/><c/><c/><c/><c/><c/></row>'
     with pytest.raises(spreadsheet.TooManyRows):

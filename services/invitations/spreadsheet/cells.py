@@ -6,6 +6,8 @@ from decimal import Decimal, InvalidOperation
 
 LONGEST_CELL = 32_767  # Excel's own limit.
 LONGEST_NUMBER = 40
+# Sorting a run of combining marks takes quadratic time: a second for one cell that is full of them [measured].
+COMPOSED_AT_ONCE = 64
 
 
 class Flaw(str):
@@ -52,7 +54,11 @@ def clean(text: str) -> str:
     # Whatever is invisible is not printable either; most cells need nothing more than this look.
     if not text.isprintable() or "  " in text:
         text = " ".join(text.translate(_INVISIBLE).split())
-    return unicodedata.normalize("NFC", text.strip())
+    text = text.strip()
+    if len(text) <= COMPOSED_AT_ONCE:
+        return unicodedata.normalize("NFC", text)
+    pieces = (text[start : start + COMPOSED_AT_ONCE] for start in range(0, len(text), COMPOSED_AT_ONCE))
+    return "".join(unicodedata.normalize("NFC", piece) for piece in pieces)
 
 
 def unescape(text: str) -> str:

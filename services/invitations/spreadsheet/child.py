@@ -25,7 +25,7 @@ from services.invitations.spreadsheet.workbook import Workbook
 MOST_FILE_BYTES = 20 * 1024 * 1024
 LIMITS = (
     (resource.RLIMIT_AS, 280 * 1024 * 1024),  # the largest honest list needs 190 MB: a .csv file with one emoji in it
-    (resource.RLIMIT_CPU, 20),  # seconds; 100,000 rows need about three
+    (resource.RLIMIT_CPU, 10),  # seconds; 100,000 rows need about three
     (resource.RLIMIT_FSIZE, 0),  # it writes to a pipe only
     (resource.RLIMIT_NOFILE, 16),
     (resource.RLIMIT_CORE, 0),

@@ -27,6 +27,7 @@ SYNONYMS = {word: FIELDS.index(field) for field, words in _WORDS.items() for wor
 _TURKISH = str.maketrans("İIıŞşĞğÜüÖöÇç", "iiissgguuoocc")
 _IN_BRACKETS = re.compile(r"\([^)]*\)|\[[^\]]*\]")
 _NOT_ALPHANUMERIC = re.compile(r"[^a-z0-9]")
+LONGEST_HEADER = 200  # Bracketed hints included; both the brackets and the composing take quadratic time.
 MOST_HEADERS_SHOWN = 20
 LONGEST_HEADER_SHOWN = 60
 
@@ -51,6 +52,8 @@ class Header:
 
 def field_of(text: str) -> int | None:
     """Say which field a header text means."""
+    if len(text) > LONGEST_HEADER:
+        return None
     normal = unicodedata.normalize("NFKC", _IN_BRACKETS.sub("", text)).translate(_TURKISH).lower()
     return SYNONYMS.get(_NOT_ALPHANUMERIC.sub("", normal))
 

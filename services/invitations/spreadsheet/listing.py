@@ -64,7 +64,8 @@ def frames(table: Table[Record], limit: int) -> Iterator[Frame]:
 
 def _row(row_no: int, cells: list[str]) -> list[Any]:
     problems: list[tuple[str, str]] = []
-    cells[PHONE] = phone_text(cells[PHONE])
+    if len(cells[PHONE]) <= LONGEST[PHONE]:
+        cells[PHONE] = phone_text(cells[PHONE])
     for place, cell in enumerate(cells):
         if type(cell) is Flaw:
             problems.append((FIELDS[place], cell))

@@ -13,11 +13,14 @@ from services.invitations.spreadsheet.headers import FIELDS
 
 MOST_ROW_NUMBER = 1_048_576
 MOST_COLUMNS = 200  # Further right there is nothing to invite, only a stray cell.
-MOST_CELLS = 5_000_000
+MOST_CELLS = 3_000_000  # 100,000 rows of 30 columns
 MOST_SHARED_STRINGS = 2_000_000
 MOST_SHARED_CHARACTERS = 64 * 1024 * 1024
 MOST_MERGES = 10_000
+LONGEST_SHEET_NAME = 31  # Excel's own limit
+MOST_SHEETS = 20  # named among those that were not read
 DIGITS = "0123456789"
+COLUMN = re.compile("[A-Z]{0,3}")
 TRUE = frozenset({"1", "true"})
 Row = Element | xml.Groups
 # How Excel, LibreOffice, Google Sheets and the common libraries write strings, rows and cells.
@@ -35,7 +38,8 @@ PLAIN_STRINGS = xml.Plain(  # groups: whole, text
     end=b"</si>",
 )
 HIDDEN = re.compile(rb' (?:hidden="(?:1|true)"|ht="0")')
-_MERGE = re.compile(rb'<(?:\w+:)?mergeCell\s[^>]*?ref="([A-Z]{1,3})(\d{1,7}):([A-Z]{1,3})(\d{1,7})"')
+# Without a bound each of a million openings would be searched to the end of the file.
+_MERGE = re.compile(rb'<(?:\w{1,20}:)?mergeCell\s[^<>]{0,100}?ref="([A-Z]{1,3})(\d{1,7}):([A-Z]{1,3})(\d{1,7})"')
 _LONGEST_MERGE_TAG = 200
 
 
@@ -69,7 +73,7 @@ class Workbook:
         if not visible:
             raise FileEmpty("Dosyada görünür bir çalışma sayfası yok.")
         (name, part), *others = visible
-        return name, tuple(other for other, _ in others), part
+        return name[:LONGEST_SHEET_NAME], tuple(other[:LONGEST_SHEET_NAME] for other, _ in others[:MOST_SHEETS]), part
 
     def _check_sheet(self) -> list[tuple[int, int, int]]:
         # Inflating once before reading costs a tenth of the reading, refuses a damaged file before a row of it is used,
@@ -170,7 +174,7 @@ class Workbook:
             letters = ""
             for cell in row:
                 reference = cell.get("r")
-                letters = reference.rstrip(DIGITS) if reference else column_letters(column_index(letters) + 1)
+                letters = reference.rstrip(DIGITS) if reference else _column_after(letters)
                 if letters in wanted:
                     picked[wanted[letters]] = self._text(cell)
             return picked
@@ -229,6 +233,12 @@ def column_index(letters: str) -> int:
     return index - 1
 
 
+def _column_after(letters: str) -> str:
+    if not COLUMN.fullmatch(letters):
+        raise FileDamaged
+    return column_letters(column_index(letters) + 1)
+
+
 def _text_of(item: Row) -> str:
     if isinstance(item, tuple):
         return item[1].decode()
@@ -248,5 +258,5 @@ def _hidden_columns(worksheet: Element, namespace: str) -> set[int]:
     for columns in worksheet.iterfind(f"{namespace}cols/{namespace}col"):
         if columns.get("hidden") in TRUE or columns.get("width") == "0":
             first, last = (int(columns.get(end, "0")) for end in ("min", "max"))
-            hidden.update(range(first - 1, min(last, MOST_COLUMNS)))
+            hidden.update(range(max(first, 1) - 1, min(last, MOST_COLUMNS)))
     return hidden
