@@ -80,6 +80,7 @@ class MessagingProvider:
         return response
 
     async def _look_up(self, door: Door, request: Request) -> Response:
+        self.ledger.answers[f"{door.name} look-up"] += 1
         if self.faults.happens(self.faults.knobs.look_up_error_rate):
             return door.server_error()
         if isinstance(door, VerimorDoor):

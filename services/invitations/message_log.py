@@ -4,6 +4,7 @@ import logging
 from uuid import UUID
 
 from services.invitations.domain.messages import Accepted, Clue, LookUp, NotFound, Outcome, OutgoingMessage
+from services.invitations.domain.pacing import Pace
 from services.invitations.domain.phones import mask_phone
 
 log = logging.getLogger(__name__)
@@ -13,6 +14,7 @@ class MessageLog:
     """Sends nothing; says who would have got a message. The text stays out: it holds the farmer's link."""
 
     name = "log"
+    look_up_pace = Pace(per_second=100, burst=100)
 
     async def send(self, message: OutgoingMessage) -> Outcome:
         """Log that a message would go out."""

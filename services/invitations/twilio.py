@@ -31,6 +31,7 @@ from services.invitations.domain.messages import (
     StatusReport,
     Unknown,
 )
+from services.invitations.domain.pacing import Pace
 from shared.errors import Forbidden, Invalid
 
 LOOK_UP_SECONDS = 10.0
@@ -76,6 +77,8 @@ class Twilio:
 
     `sender` is a phone number or a Messaging Service SID; `callback_url` is public and is what Twilio signs.
     """
+
+    look_up_pace = Pace(per_second=20, burst=40)  # Twilio names no number; this leaves the account to the messages.
 
     def __init__(
         self,

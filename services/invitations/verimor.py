@@ -28,6 +28,7 @@ from services.invitations.domain.messages import (
     StatusReport,
     Unknown,
 )
+from services.invitations.domain.pacing import Pace
 from shared.errors import Invalid
 
 LOOK_UP_SECONDS = 10.0
@@ -79,6 +80,7 @@ class Verimor:
     name = "verimor"
     # So many that requests are no limit, so few that a request which is lost leaves little to look up.
     most_at_once = 100
+    look_up_pace = Pace(per_second=20 / 60, burst=20)  # its limit; one question is about all messages of a request
 
     def __init__(
         self,

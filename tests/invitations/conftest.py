@@ -48,6 +48,10 @@ class SandboxProvider:
         phones: dict[str, int] = self._client.get("/phones").raise_for_status().json()
         return phones
 
+    def answers(self) -> dict[str, int]:
+        answers: dict[str, int] = self._client.get("/count").raise_for_status().json()["answers"]
+        return answers
+
     def close(self) -> None:
         self._client.close()
 

@@ -1,50 +1,19 @@
-"""The delivery state machine at each place where a process may die or a provider may fall silent."""
+"""The delivery state machine at each place where a process may die or a provider be in trouble."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import Any
-
-import pytest
 
 from services.invitations.commands import sweeping
 from services.invitations.domain.quiet import ISTANBUL
 from services.invitations.settings import InvitationsSettings
-from services.invitations.store import deliveries
 from tests.invitations.conftest import SandboxProvider, sending
 from tests.invitations.lists import farmers, finished, xlsx
 from tests.invitations.stage import LIST, Stage, opened, recipients
+from tests.invitations.steps import age_leases, begin, claim, queued, states
 from tests.support.eventually import eventually
 from tests.support.tokens import Issuer
-
-
-async def queued(stage: Stage, number: int = 3) -> int:
-    """Put so many messages in line; gives the job."""
-    await stage.stock("M", number)
-    job_id = int((await stage.upload(xlsx(farmers(number)))).json()["data"]["jobId"])
-    await stage.place_all(job_id)
-    return job_id
-
-
-async def states(stage: Stage) -> set[str]:
-    return {row["state"] for row in await stage.query("SELECT DISTINCT state FROM deliveries")}
-
-
-async def age_leases(stage: Stage) -> None:
-    """Let the leases of a dead sender run out."""
-    async with stage.context.database.transaction() as conn:
-        await conn.execute("UPDATE deliveries SET lease_until = now() - interval '1 s' WHERE lease_until IS NOT NULL")
-
-
-async def claim(stage: Stage, sender: str = "dead") -> list[Any]:
-    async with stage.context.database.transaction() as conn:
-        return await deliveries.claim_due(conn, "verimor", sender, 100, 60)
-
-
-async def begin(stage: Stage, ids: list[Any], sender: str = "dead", batch_id: Any = None) -> dict[Any, int]:
-    async with stage.context.database.transaction() as conn:
-        return await deliveries.begin_sending(conn, dict.fromkeys(ids, batch_id), sender, 60)
 
 
 async def test_what_a_dead_sender_had_claimed_is_sent_by_another(stage: Stage, provider: SandboxProvider) -> None:
@@ -62,99 +31,6 @@ async def test_a_sender_whose_lease_is_over_may_not_begin_any_more(stage: Stage)
     ids = await claim(stage)
     await age_leases(stage)
     assert await begin(stage, ids) == {}
-
-
-async def test_what_a_dead_sender_was_sending_is_asked_of_the_provider_first(
-    stage: Stage, provider: SandboxProvider
-) -> None:
-    """Died before the socket write: the provider knows nothing, so it is sent now."""
-    job_id = await queued(stage)
-    assert len(await begin(stage, await claim(stage))) == 3
-    await age_leases(stage)
-    await sweeping.sweep_deliveries(stage.context.database)
-    assert await states(stage) == {"unknown"}
-    assert (await stage.progress(job_id))["counts"]["unknown"] == 3
-    async with sending(stage.context):
-        await finished(stage, job_id, sent=3)
-    assert set(provider.phones().values()) == {1}
-    attempts = await stage.query("SELECT outcome FROM delivery_attempts ORDER BY number, outcome")
-    assert [row["outcome"] for row in attempts] == ["lost"] * 3 + ["accepted"] * 3
-
-
-@pytest.mark.parametrize("batch", [False, True])
-async def test_what_was_sent_before_the_sender_died_is_not_sent_again(
-    stage: Stage, provider: SandboxProvider, batch: bool
-) -> None:
-    """Died after the socket write: the provider has it, so it is only noted."""
-    job_id = await queued(stage)
-    ids = await claim(stage)
-    batch_id = ids[0] if batch else None
-    await begin(stage, ids, batch_id=batch_id)
-    async with stage.context.database.connection() as conn:
-        rows = await deliveries.list_outgoing(conn, ids)
-    messages = [stage.context.sender._message(row) for row in rows]
-    verimor = stage.context.verimor
-    assert verimor is not None
-    if batch_id:
-        await verimor.send_many(batch_id, messages)
-    else:
-        await asyncio.gather(*(verimor.send(message) for message in messages))
-    await age_leases(stage)
-    async with sending(stage.context):
-        await finished(stage, job_id, sent=3)
-    assert len(provider.messages()) == 3
-
-
-async def test_answers_that_are_lost_are_never_simply_sent_again(stage: Stage, provider: SandboxProvider) -> None:
-    provider.turn(accept_then_drop_rate=1.0)
-    job_id = await queued(stage, 5)
-    async with sending(stage.context):
-
-        async def unknown() -> bool:
-            return await states(stage) == {"unknown"}
-
-        await eventually(unknown)
-        await asyncio.sleep(0.5)
-        assert await states(stage) == {"unknown"}
-        async with stage.context.database.transaction() as conn:
-            await conn.execute("UPDATE deliveries SET due_at = now()")
-        await finished(stage, job_id, sent=5)
-    assert len(provider.messages()) == 5
-
-
-async def test_a_provider_that_never_heard_of_a_message_twice_leaves_it_to_a_person(
-    stage: Stage, provider: SandboxProvider
-) -> None:
-    provider.turn(drop_rate=1.0)
-    job_id = await queued(stage, 2)
-    async with sending(stage.context):
-
-        async def reviewed() -> bool:
-            async with stage.context.database.transaction() as conn:
-                await conn.execute("UPDATE deliveries SET due_at = now() WHERE state = 'unknown'")
-            return await states(stage) == {"needs_review"}
-
-        await eventually(reviewed)
-        progress = await finished(stage, job_id, needs_review=2)
-    assert progress["status"] == "CompletedWithErrors"
-    assert (await stage.left("M"))["reserved"] == 2, "codes stay while nobody knows"
-    assert provider.messages() == []
-
-
-async def test_a_provider_that_is_not_in_use_any_more_leaves_its_messages_to_a_person(stage: Stage) -> None:
-    job_id = await queued(stage, 2)
-    async with stage.context.database.transaction() as conn:
-        await conn.execute("UPDATE deliveries SET state = 'unknown', provider = 'gone', due_at = now()")
-        await conn.execute("UPDATE job_rows SET outcome = 'unknown'")
-
-    async def reviewed() -> bool:
-        async with stage.context.database.transaction() as conn:
-            await conn.execute("UPDATE deliveries SET due_at = now() WHERE state = 'unknown'")
-        return await states(stage) == {"needs_review"}
-
-    async with sending(stage.context):
-        await eventually(reviewed)
-        await finished(stage, job_id, needs_review=2)
 
 
 async def test_too_many_requests_only_delay(stage: Stage, provider: SandboxProvider) -> None:

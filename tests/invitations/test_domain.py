@@ -210,19 +210,19 @@ def test_segments_are_counted_with_the_operators_code(text: str, expected: tuple
 def test_only_what_was_certainly_not_sent_is_sent_again() -> None:
     delivery = uuid4()
     states = {
-        outcome: settle_answer(delivery, outcome, attempts=1).state
+        outcome: settle_answer(delivery, outcome, attempt=1).state
         for outcome in (Accepted("1"), Rejected("21211", "no"), NotSent("429", 3.0), Unknown("ReadTimeout"))
     }
     assert list(states.values()) == [State.ACCEPTED, State.REJECTED, State.QUEUED, State.UNKNOWN]
-    assert settle_answer(delivery, NotSent("429", 3.0), attempts=1).pause_seconds >= 3.0
-    assert settle_answer(delivery, NotSent("429"), attempts=99).state is State.REJECTED
+    assert settle_answer(delivery, NotSent("429", 3.0), attempt=1).pause_seconds >= 3.0
+    assert settle_answer(delivery, NotSent("429"), attempt=99).state is State.REJECTED
 
 
 def test_an_unknown_message_is_sent_again_once_and_only_on_proof() -> None:
     delivery = uuid4()
 
     def state(answer: Found | NotFound | LookUpFailed, *, look_ups: int = 0, was_requeued: bool = False) -> State:
-        return settle_look_up(delivery, answer, look_ups=look_ups, was_requeued=was_requeued).state
+        return settle_look_up(delivery, answer, attempt=1, look_ups=look_ups, was_requeued=was_requeued).state
 
     assert state(Found("1", DeliveryStatus.DELIVERED)) is State.DELIVERED
     assert state(NotFound(authoritative=True)) is State.QUEUED

@@ -173,7 +173,7 @@ class Sender:
             return [row for row in rows if row["status"] == Status.PENDING]
 
     def _half_a_lease(self) -> float:
-        """Say until when to hold on to claims; what has not gone out by then is for whoever comes first."""
+        """Say until when to hold on to messages; what has not gone out by then is for whoever comes first."""
         return time.monotonic() + self._settings.lease_seconds / 2
 
     async def _send_all(self, provider: Provider, rows: Sequence[Row], until: float) -> None:
@@ -205,6 +205,7 @@ class Sender:
     async def _begin(self, provider: Provider, parcels: Sequence[Parcel]) -> tuple[int, float]:
         """Commit that these are being sent, then send; gives how many may go, and the pause before the next may."""
         wanted = sum(len(parcel.rows) for parcel in parcels)
+        until = self._half_a_lease()
         async with self._database.transaction() as conn:
             account, now = await deliveries.lock_provider_account(conn, provider.name, self._pace.burst)
             account, granted = account.take(wanted, self._pace, now)
@@ -213,16 +214,16 @@ class Sender:
             batch_of = {row["id"]: parcel.batch_id for parcel in parcels for row in parcel.rows}
             begun = await deliveries.begin_sending(conn, batch_of, self.name, self._settings.lease_seconds)
         for parcel in parcels:
-            self._start(provider, parcel, begun)
+            self._start(provider, parcel, begun, until)
         return granted, account.pause_for(wanted - granted, self._pace, now)
 
-    def _start(self, provider: Provider, parcel: Parcel, attempts: Mapping[UUID, int]) -> None:
+    def _start(self, provider: Provider, parcel: Parcel, attempts: Mapping[UUID, int], until: float) -> None:
         rows = [row for row in parcel.rows if row["id"] in attempts]
         for row in parcel.rows:
             if row["id"] not in attempts:  # cancelled meanwhile, or our lease is over
                 self._tell_settled(row["id"])
         if rows:
-            task = asyncio.create_task(self._send(provider, Parcel(parcel.batch_id, rows), attempts))
+            task = asyncio.create_task(self._send(provider, Parcel(parcel.batch_id, rows), attempts, until))
             self._in_flight.add(task)
             IN_FLIGHT.inc(len(rows))
             task.add_done_callback(self._finished)
@@ -231,11 +232,15 @@ class Sender:
         self._in_flight.discard(task)
         self._room.set()
 
-    async def _send(self, provider: Provider, parcel: Parcel, attempts: Mapping[UUID, int]) -> None:
+    async def _send(self, provider: Provider, parcel: Parcel, attempts: Mapping[UUID, int], until: float) -> None:
         outcomes: Sequence[Outcome]
         try:
             messages = [self._message(row) for row in parcel.rows]
-            if parcel.batch_id is not None and isinstance(provider, BatchProvider):
+            if time.monotonic() >= until:
+                # This process stood still since it said that these are being sent, and others may take it for dead:
+                # who writes now may write after the next one.
+                outcomes = [NotSent("held up")] * len(messages)
+            elif parcel.batch_id is not None and isinstance(provider, BatchProvider):
                 outcomes = await provider.send_many(parcel.batch_id, messages)
             else:
                 outcomes = [await provider.send(message) for message in messages]
@@ -314,9 +319,7 @@ class Sender:
     async def _settle(self, sent: Sequence[_Sent]) -> None:
         answers = [
             Answer(
-                settle_answer(item.delivery_id, item.outcome, attempts=item.attempt),
-                item.attempt,
-                type(item.outcome).__name__.lower(),
+                settle_answer(item.delivery_id, item.outcome, attempt=item.attempt), type(item.outcome).__name__.lower()
             )
             for item in sent
         ]

@@ -27,8 +27,8 @@ from shared.sealing import CannotOpen, Sealer
 log = logging.getLogger(__name__)
 
 _SWEEP: Final = 500
-# Of these, eight at a time, each takes up to the clients' time-out of 10 s: the lease must be longer than all of them,
-# or two sweepers would ask for one message.
+# Of these requests, eight at a time, each takes up to the clients' time-out of 10 s: the lease must be longer than all
+# of them, or two sweepers would ask for one message.
 _LOOK_UPS: Final = 40
 _LOOK_UPS_AT_ONCE: Final = 8
 _LOOK_UP_LEASE_SECONDS: Final = 90.0
@@ -48,7 +48,7 @@ async def sweep_deliveries(database: Database) -> None:
 async def look_up_unknown(database: Database, providers: Mapping[str, Provider], sealer: Sealer) -> int:
     """Ask the providers what became of messages of unknown outcome; gives how many were asked for."""
     async with database.transaction() as conn:
-        due = await deliveries.claim_look_ups(conn, _LOOK_UPS, _LOOK_UP_LEASE_SECONDS)
+        due = await _claim_look_ups(conn, providers)
     if not due:
         return 0
     limit = asyncio.Semaphore(_LOOK_UPS_AT_ONCE)
@@ -62,6 +62,20 @@ async def look_up_unknown(database: Database, providers: Mapping[str, Provider],
     async with database.transaction() as conn:
         await _settle_look_ups(conn, due, [answers[row["id"]] for row in due])
     return len(due)
+
+
+async def _claim_look_ups(conn: Connection, providers: Mapping[str, Provider]) -> list[Row]:
+    """Take what is due, request by request, as far as each provider may be asked now."""
+    claimed: list[Row] = []
+    for name, requests in await deliveries.count_due_look_ups(conn):
+        provider, granted = providers.get(name), min(requests, _LOOK_UPS)
+        if provider is not None:
+            pace, questions = provider.look_up_pace, f"{name} look-ups"
+            account, now = await deliveries.lock_provider_account(conn, questions, pace.burst)
+            account, granted = account.take(granted, pace, now)
+            await deliveries.save_provider_account(conn, questions, account)
+        claimed += await deliveries.claim_look_ups(conn, name, granted, _LOOK_UP_LEASE_SECONDS)
+    return claimed
 
 
 def _request_of(row: Row) -> tuple[str, str]:
@@ -88,7 +102,13 @@ async def _ask(
 
 async def _settle_look_ups(conn: Connection, due: Sequence[Row], answers: Sequence[LookUp]) -> None:
     settlements: list[Settlement] = [
-        settle_look_up(row["id"], answer, look_ups=row["look_ups"], was_requeued=row["was_requeued"])
+        settle_look_up(
+            row["id"],
+            answer,
+            attempt=row["attempts"],
+            look_ups=row["look_ups"],
+            was_requeued=row["was_requeued"],
+        )
         for row, answer in zip(due, answers, strict=True)
     ]
     asked = [row["id"] for row, answer in zip(due, answers, strict=True) if isinstance(answer, NotFound)]

@@ -8,6 +8,7 @@ send-then-mark gave 808 duplicates (measured).
 import random
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Final
 from uuid import UUID, uuid5
 
@@ -45,9 +46,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What an answer makes of a delivery; `pause_seconds` until it is due again, `alone` then."""
+    """What an answer to the n-th attempt makes of a delivery; `pause_seconds` until it is due again, `alone` then."""
 
     delivery_id: UUID
+    attempt: int
     state: State
     provider_id: str | None = None
     code: str | None = None
@@ -61,38 +63,40 @@ def delivery_id_of(invitation_id: int, channel: str, ordinal: int) -> UUID:
     return uuid5(_NAMESPACE, f"{invitation_id}/{channel}/{ordinal}")
 
 
-def settle_answer(delivery_id: UUID, outcome: Outcome, *, attempts: int) -> Settlement:
+def settle_answer(delivery_id: UUID, outcome: Outcome, *, attempt: int) -> Settlement:
     """Say what a provider's answer to a send means."""
+    settlement = partial(Settlement, delivery_id, attempt)
     match outcome:
         case Accepted(provider_id=provider_id):
-            return Settlement(delivery_id, State.ACCEPTED, provider_id)
+            return settlement(State.ACCEPTED, provider_id)
         case Rejected(code=code, message=message):
-            return Settlement(delivery_id, State.REJECTED, None, code, message)
+            return settlement(State.REJECTED, None, code, message)
         case NotSent(reason=reason, alone=True):
-            return Settlement(delivery_id, State.QUEUED, None, "BATCH_REFUSED", reason, _SPOILT_SECONDS, alone=True)
-        case NotSent(reason=reason) if attempts >= MOST_ATTEMPTS:
-            return Settlement(delivery_id, State.REJECTED, None, "PROVIDER_UNAVAILABLE", reason)
+            return settlement(State.QUEUED, None, "BATCH_REFUSED", reason, _SPOILT_SECONDS, alone=True)
+        case NotSent(reason=reason) if attempt >= MOST_ATTEMPTS:
+            return settlement(State.REJECTED, None, "PROVIDER_UNAVAILABLE", reason)
         case NotSent(reason=reason, retry_after=retry_after):
-            pause = max(retry_after or 0.0, pause_before(attempts + 1))
-            return Settlement(delivery_id, State.QUEUED, None, "NOT_SENT", reason, pause)
+            pause = max(retry_after or 0.0, pause_before(attempt + 1))
+            return settlement(State.QUEUED, None, "NOT_SENT", reason, pause)
         case Unknown(reason=reason):
-            return Settlement(delivery_id, State.UNKNOWN, None, "UNKNOWN", reason, LOOK_UP_PAUSES_SECONDS[0])
+            return settlement(State.UNKNOWN, None, "UNKNOWN", reason, LOOK_UP_PAUSES_SECONDS[0])
 
 
-def settle_look_up(delivery_id: UUID, answer: LookUp, *, look_ups: int, was_requeued: bool) -> Settlement:
+def settle_look_up(delivery_id: UUID, answer: LookUp, *, attempt: int, look_ups: int, was_requeued: bool) -> Settlement:
     """Say what a provider's answer to "what became of it" means; `look_ups` counts those before this one."""
+    settlement = partial(Settlement, delivery_id, attempt)
     pause = LOOK_UP_PAUSES_SECONDS[min(look_ups + 1, len(LOOK_UP_PAUSES_SECONDS) - 1)]
     match answer:
         case Found(provider_id=provider_id, status=status):
-            return Settlement(delivery_id, State(status.value), provider_id)
+            return settlement(State(status.value), provider_id)
         case NotFound(authoritative=True) if not was_requeued:
-            return Settlement(delivery_id, State.QUEUED, None, "NEVER_RECEIVED", "the provider never received it")
+            return settlement(State.QUEUED, None, "NEVER_RECEIVED", "the provider never received it")
         case NotFound() if was_requeued or look_ups + 1 >= len(LOOK_UP_PAUSES_SECONDS):
-            return Settlement(delivery_id, State.NEEDS_REVIEW, None, "NOT_FOUND", "the provider does not know it")
+            return settlement(State.NEEDS_REVIEW, None, "NOT_FOUND", "the provider does not know it")
         case NotFound():
-            return Settlement(delivery_id, State.UNKNOWN, None, "NOT_FOUND", "the provider does not know it yet", pause)
+            return settlement(State.UNKNOWN, None, "NOT_FOUND", "the provider does not know it yet", pause)
         case failed:
-            return Settlement(delivery_id, State.UNKNOWN, None, "LOOK_UP_FAILED", failed.reason, pause)
+            return settlement(State.UNKNOWN, None, "LOOK_UP_FAILED", failed.reason, pause)
 
 
 def pause_before(attempt: int) -> float:

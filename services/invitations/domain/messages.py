@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 from uuid import UUID
 
+from services.invitations.domain.pacing import Pace
+
 
 class DeliveryStatus(StrEnum):
     """How far a message has come, in the words of all providers; it only ever moves forward."""
@@ -148,6 +150,10 @@ class Provider(Protocol):
     @property
     def name(self) -> str:
         """The name under which attempts are recorded."""
+
+    @property
+    def look_up_pace(self) -> Pace:
+        """How often it may be asked what became of messages."""
 
     async def send(self, message: OutgoingMessage) -> Outcome:
         """Send once; never retries and never raises for what the provider or the network does."""

@@ -11,7 +11,7 @@ _OPEN_SECONDS: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What a provider takes: so many messages per second, so many at once."""
+    """What a provider takes, of messages or of questions: so many per second, so many at once."""
 
     per_second: float
     burst: float

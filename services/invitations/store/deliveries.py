@@ -29,10 +29,9 @@ class NewDelivery(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A settlement of one attempt."""
+    """A settlement, and what the attempt is recorded to have brought."""
 
     settlement: Settlement
-    attempt: int
     outcome: str
 
 
@@ -144,7 +143,7 @@ async def close_attempts(conn: Connection, answers: Sequence[Answer]) -> None:
                   AS s (id, number, outcome, provider_id, code, reason)
             WHERE a.delivery_id = s.id AND a.number = s.number AND a.ended_at IS NULL""",
         [answer.settlement.delivery_id for answer in answers],
-        [answer.attempt for answer in answers],
+        [answer.settlement.attempt for answer in answers],
         [answer.outcome for answer in answers],
         [answer.settlement.provider_id for answer in answers],
         [answer.settlement.code for answer in answers],
@@ -155,7 +154,9 @@ async def close_attempts(conn: Connection, answers: Sequence[Answer]) -> None:
 async def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Row]:
     """Move messages on from `sending` or `unknown`; gives those that moved.
 
-    A callback or the sweeper may have been faster; what has moved past these two states is left alone.
+    A callback or the sweeper may have been faster; what has moved past these two states is left alone. Who was held up
+    and tells of an earlier attempt is believed only that the provider has the message: to send again or to give up is
+    for whoever knows how the last attempt ended.
     """
     return await conn.fetch(
         f"""UPDATE deliveries AS d SET state = s.state, provider_id = coalesce(s.provider_id, d.provider_id),
@@ -164,12 +165,14 @@ async def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Ro
                    due_at = now() + make_interval(secs => s.pause_seconds),
                    alone = d.alone OR s.alone,
                    was_requeued = d.was_requeued OR (d.state = 'unknown' AND s.state = 'queued')
-              FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::bool[])
-                   AS s (id, state, provider_id, code, reason, pause_seconds, alone)
+              FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[],
+                          $8::bool[]) AS s (id, attempt, state, provider_id, code, reason, pause_seconds, alone)
              WHERE d.id = s.id AND d.state IN ('sending', 'unknown')
+               AND (d.attempts = s.attempt OR s.state NOT IN ('queued', 'rejected', 'unknown', 'needs_review'))
                AND NOT (d.state = 'unknown' AND s.state = 'queued' AND d.was_requeued)
             {_AFFECTED}""",  # noqa: S608 - a constant of ours
         [settlement.delivery_id for settlement in settlements],
+        [settlement.attempt for settlement in settlements],
         [settlement.state for settlement in settlements],
         [settlement.provider_id for settlement in settlements],
         [settlement.code for settlement in settlements],
@@ -220,19 +223,34 @@ async def doubt_lost_sends(conn: Connection, limit: int) -> list[Row]:
     )
 
 
-async def claim_look_ups(conn: Connection, limit: int, lease_seconds: float) -> list[Row]:
-    """Take messages of unknown outcome whose look-up is due; nobody else asks until the lease is over."""
+async def count_due_look_ups(conn: Connection) -> list[tuple[str, int]]:
+    """Count, per provider, the requests of which some message's look-up is due."""
+    rows = await conn.fetch(
+        """SELECT provider, count(DISTINCT coalesce(batch_id, id)) AS requests FROM deliveries
+            WHERE state = 'unknown' AND due_at <= now() GROUP BY provider ORDER BY provider"""
+    )
+    return [(row["provider"], row["requests"]) for row in rows]
+
+
+async def claim_look_ups(conn: Connection, provider: str, requests: int, lease_seconds: float) -> list[Row]:
+    """Take messages of unknown outcome whose look-up is due, all those of a request; nobody else asks meanwhile."""
     return await conn.fetch(
-        """WITH due AS MATERIALIZED (
-               SELECT id FROM deliveries WHERE state = 'unknown' AND due_at <= now()
-                ORDER BY due_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
-           UPDATE deliveries AS d SET due_at = now() + make_interval(secs => $2)
+        """WITH line AS (
+               SELECT coalesce(batch_id, id) AS request FROM deliveries
+                WHERE state = 'unknown' AND due_at <= now() AND provider = $1
+                GROUP BY request ORDER BY min(due_at) LIMIT $2),
+           due AS MATERIALIZED (
+               SELECT id FROM deliveries
+                WHERE state = 'unknown' AND due_at <= now() AND provider = $1
+                  AND coalesce(batch_id, id) IN (SELECT request FROM line) FOR NO KEY UPDATE SKIP LOCKED)
+           UPDATE deliveries AS d SET due_at = now() + make_interval(secs => $3)
              FROM due JOIN deliveries AS x ON x.id = due.id JOIN invitations AS i ON i.id = x.invitation_id
             WHERE d.id = due.id
-        RETURNING d.id, d.provider, d.provider_id, d.batch_id, d.look_ups, d.was_requeued,
+        RETURNING d.id, d.provider, d.provider_id, d.batch_id, d.attempts, d.look_ups, d.was_requeued,
                   i.id AS invitation_id, i.phone, i.token_sealed,
                   (SELECT max(started_at) FROM delivery_attempts WHERE delivery_id = d.id) AS started_at""",
-        limit,
+        provider,
+        requests,
         lease_seconds,
     )
 
