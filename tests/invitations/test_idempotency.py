@@ -6,9 +6,10 @@ import asyncio
 from typing import Any
 
 from services.invitations.commands import sweeping
+from services.invitations.store import idempotency
 from tests.invitations.conftest import SandboxProvider
 from tests.invitations.lists import farmers, xlsx
-from tests.invitations.stage import OBO, Stage, phone, recipients
+from tests.invitations.stage import INVITE, OBO, Stage, phone, recipients
 from tests.support.eventually import eventually
 
 
@@ -87,6 +88,37 @@ async def test_the_same_upload_with_the_same_key_is_one_job(stage: Stage) -> Non
     other = await stage.upload(xlsx(farmers(4)), headers=headers)
     assert (other.status_code, other.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
     assert len(await stage.query("SELECT 1 FROM jobs")) == 1
+
+
+async def test_a_key_whose_upload_still_runs_is_a_conflict_until_it_ends(stage: Stage) -> None:
+    headers = stage.sponsor() | {"idempotency-key": "upload-1"}
+    content = xlsx(farmers(3))
+    async with stage.context.database.connection() as running:
+        transaction = running.transaction()
+        await transaction.start()
+        await idempotency.claim_key(running, 6, "upload-1", b"the first")
+        meanwhile = await stage.upload(content, headers=headers)
+        assert (meanwhile.status_code, meanwhile.json()["code"]) == (409, "IDEMPOTENCY_KEY_IN_PROGRESS")
+        other = await stage.upload(content, headers=headers | {"idempotency-key": "upload-2"})
+        assert other.status_code == 202, "another key has nothing to wait for"
+        await transaction.rollback()
+    assert (await stage.upload(content, headers=headers)).status_code == 202
+
+
+async def test_a_single_invitation_whose_process_died_is_answered_to_its_repetition(stage: Stage) -> None:
+    await stage.stock("M", 1)
+    headers = stage.sponsor() | {"idempotency-key": "one-1"}
+    body = {"phone": phone(1), "farmerName": "Ahmet", "codeCount": 1}
+    first = await stage.http.post(INVITE, json=body, headers=headers)
+    async with stage.context.database.transaction() as conn:
+        await conn.execute(
+            "UPDATE jobs SET reported_at = NULL; UPDATE idempotency_keys SET status = NULL, answer_sealed = NULL"
+        )
+    assert (await stage.http.post(INVITE, json=body, headers=headers)).status_code == 409
+    link = stage.context.settings.link_base_url
+    assert await sweeping.report_abandoned_calls(stage.context.database, stage.context.sealer, 0, link) == 1
+    again = await stage.http.post(INVITE, json=body, headers=headers)
+    assert (again.status_code, again.json()) == (200, first.json())
 
 
 async def test_a_call_whose_process_died_is_reported_by_the_sweeper(stage: Stage) -> None:

@@ -1,14 +1,17 @@
 """Requests that carried an Idempotency-Key, and what they were answered."""
 
-from services.invitations.domain.bulk import IdempotencyKeyReused
+from services.invitations.domain.bulk import IdempotencyKeyReused, StillRunning
 from shared.db import Connection, Row
 
 
 async def claim_key(conn: Connection, account_id: int, key: str, fingerprint: bytes) -> Row | None:
     """Claim a key in the transaction of the work; gives the earlier request with that key, if there was one.
 
-    A second request waits here until the first has committed its work or failed. Raises IdempotencyKeyReused.
+    The first holds a lock until that transaction ends, so that the second need not wait for it with a connection in its
+    hand. Raises StillRunning, IdempotencyKeyReused.
     """
+    if not await conn.fetchval("SELECT pg_try_advisory_xact_lock(hashtextextended($1, $2))", key, account_id):
+        raise StillRunning
     status = await conn.execute(
         """INSERT INTO idempotency_keys (account_id, key, fingerprint) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING""",
         account_id,

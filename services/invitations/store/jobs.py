@@ -210,9 +210,9 @@ async def mark_reported(conn: Connection, job_id: int) -> bool:
 
 
 async def list_abandoned_calls(conn: Connection, older_than_seconds: float) -> list[int]:
-    """Find on-behalf-of calls whose process died before it could answer."""
+    """Find calls, not uploads, whose process died before it could answer."""
     rows = await conn.fetch(
-        """SELECT id FROM jobs WHERE reported_at IS NULL AND door = 'admin_json'
+        """SELECT id FROM jobs WHERE reported_at IS NULL AND door IN ('admin_json', 'single')
               AND created_at < now() - make_interval(secs => $1) ORDER BY id LIMIT 20""",
         older_than_seconds,
     )
