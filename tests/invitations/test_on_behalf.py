@@ -177,6 +177,16 @@ async def test_a_call_that_cannot_be_carried_out_changes_nothing(stage: Stage, p
         assert provider.messages() == []
         assert (await stage.left("M"))["available"] == 3
         assert await stage.query("SELECT 1 FROM jobs") == []
+    evidence = await stage.audit("invitations.bulk.sent_on_behalf")
+    assert [(record["outcome"], record["reason"], record["details"]["count"]) for record in evidence] == [
+        ("failure", "NO_RECIPIENTS", 0),
+        ("failure", "TIER_INVALID", 1),
+        ("failure", "CODES_INSUFFICIENT", 1),
+        ("failure", "CODES_INSUFFICIENT", 2),
+        ("failure", "SPONSOR_NOT_FOUND", 1),
+        ("failure", "NOT_A_SPONSOR", 1),
+        ("failure", "SPONSOR_DISABLED", 1),
+    ]
 
 
 async def test_a_malformed_recipient_is_named_by_its_field(stage: Stage) -> None:

@@ -70,6 +70,11 @@ async def test_no_file_is_a_clear_error(stage: Stage, part: str) -> None:
     assert (answer.status_code, answer.json()["message"]) == (400, "Excel dosyası zorunludur")
 
 
+async def test_nothing_at_all_is_no_file_either(stage: Stage) -> None:
+    answer = await stage.http.post(BULK, headers=stage.sponsor())
+    assert (answer.status_code, answer.json()["message"]) == (400, "Excel dosyası zorunludur")
+
+
 @pytest.mark.parametrize(
     ("part", "status", "code"),
     [

@@ -66,8 +66,10 @@ async def record_sent(
     )
 
 
-async def record_refused(conn: Connection, caller: Principal, sponsor_id: int, failure: Failure) -> None:
-    """Record that a call for a sponsor was refused, and why."""
+async def record_refused(
+    conn: Connection, caller: Principal, sponsor_id: int, failure: Failure, *, count: int | None
+) -> None:
+    """Record that a call for a sponsor was refused, and why; `count` is the number of recipients, if it was known."""
     await audit.record(
         conn,
         InvitationsAudit,
@@ -78,6 +80,7 @@ async def record_refused(conn: Connection, caller: Principal, sponsor_id: int, f
         outcome="denied" if isinstance(failure, Forbidden) else "failure",
         reason=failure.code,
         severity="warning" if isinstance(failure, Forbidden) else "notice",
+        details={} if count is None else {"count": count},
     )
 
 

@@ -19,6 +19,7 @@ from services.invitations.context import Context
 from services.invitations.domain.bulk import (
     Channel,
     Door,
+    FileRequired,
     JsonRequired,
     MultipartRequired,
     NoRecipients,
@@ -80,7 +81,10 @@ def _json_only(request: Request, caller: Admin) -> None:
 
 
 def _multipart_only(request: Request) -> None:
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+    content_type = request.headers.get("content-type", "").lower()
+    if not content_type:
+        raise FileRequired
+    if not content_type.startswith("multipart/form-data"):
         raise MultipartRequired
 
 
@@ -89,20 +93,20 @@ async def invite_farmers_on_behalf(
     request: Request, caller: Admin, body: OnBehalfBody, context: CurrentContext, idempotency_key: IdempotencyKey
 ) -> Response:
     """Invite farmers for a sponsor, each wholly or not at all, and tell each one's result."""
-    only_parameters(request)
-    invitation = Invitation(
-        sponsor_id=body.sponsor_id,
-        door=Door.ADMIN_JSON,
-        channel=body.channel,
-        custom_message=read_template(body.custom_message),
-        recipients=_recipients(body.recipients),
-        consent_evidence=body.consent_evidence,
-    )
-    fingerprint = _fingerprint("admin bulk", body.model_dump(mode="json"))
     try:
+        only_parameters(request)
+        invitation = Invitation(
+            sponsor_id=body.sponsor_id,
+            door=Door.ADMIN_JSON,
+            channel=body.channel,
+            custom_message=read_template(body.custom_message),
+            recipients=_recipients(body.recipients),
+            consent_evidence=body.consent_evidence,
+        )
+        fingerprint = _fingerprint("admin bulk", body.model_dump(mode="json"))
         return await _call(context, caller, invitation, idempotency_key, fingerprint)
     except Failure as failure:
-        await _record_refusal(context, caller, body.sponsor_id, failure)
+        await _record_refusal(context, caller, body.sponsor_id, failure, count=len(body.recipients))
         raise
 
 
@@ -269,8 +273,10 @@ def _fingerprint(door: str, content: Any) -> bytes:
     return hashlib.sha256(door.encode() + b"\n" + orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
 
 
-async def _record_refusal(context: Context, caller: Principal, sponsor_id: int, failure: Failure) -> None:
+async def _record_refusal(
+    context: Context, caller: Principal, sponsor_id: int, failure: Failure, *, count: int | None = None
+) -> None:
     """Leave evidence of a refused call; what failed on our side left none of its effects either."""
     if failure.status < 500:  # noqa: PLR2004 - HTTP's border between the caller's faults and ours
         async with context.database.transaction() as conn:
-            await evidence.record_refused(conn, caller, sponsor_id, failure)
+            await evidence.record_refused(conn, caller, sponsor_id, failure, count=count)
