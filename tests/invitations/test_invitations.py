@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from services.invitations.commands import sweeping
+from services.invitations.commands import placing, sweeping
 from services.invitations.settings import InvitationsSettings
 from tests.invitations.conftest import SandboxProvider, sending
 from tests.invitations.lists import farmers, xlsx
@@ -156,6 +156,14 @@ async def test_sending_again_is_a_new_message_with_the_same_codes_after_a_pause(
     assert first["text"] == second["text"]
     assert (await stage.left("M"))["reserved"] == 2
     assert [one["ordinal"] for one in (await show(stage, result["invitationId"]))["deliveries"]] == [1, 2]
+
+
+async def test_nothing_is_sent_again_for_a_sponsor_who_was_disabled(stage: Stage, provider: SandboxProvider) -> None:
+    (result,) = await invited(stage)
+    await stage.register(6, "Sponsor", version=2, is_active=False, status="disabled")
+    answer = await stage.http.post(f"{LIST}/{result['invitationId']}/resend", headers=stage.admin())
+    assert (answer.status_code, answer.json()["message"]) == (409, "Sponsor hesabı aktif değil")
+    assert len(provider.messages()) == 1
 
 
 async def test_nothing_is_sent_again_while_the_last_message_is_open(stage: Stage, provider: SandboxProvider) -> None:
@@ -342,3 +350,24 @@ async def test_a_farmer_who_refuses_gets_no_more_messages_from_anybody(stage: St
     assert answer.json()["data"]["results"][0]["deliveryStatus"] == "Failed - Opted Out"
     assert len(provider.messages()) == 1
     assert provider.messages()[0]["text"].endswith(f"Ret: https://ziraai.example{url}")
+
+
+async def test_a_farmer_who_refuses_while_another_invitation_is_made_gets_no_message_of_it(
+    stage: Stage, provider: SandboxProvider
+) -> None:
+    (result,) = await invited(stage)
+    await stage.register(7, "Sponsor")
+    await stage.stock("M", 1, sponsor_id=7)
+    job_id = (await stage.upload(xlsx(farmers(1)), headers=stage.sponsor(7))).json()["data"]["jobId"]
+    (chunk,) = await stage.events("invitations.bulk_chunk.queued.v1")
+    async with stage.context.database.transaction() as conn:
+        terms = stage.context.terms()
+        placed = await placing.place_chunk(conn, job_id, chunk["first_row"], chunk["last_row"], terms)
+        refusing = asyncio.create_task(stage.http.post(f"/ref/{result['invitationToken']}/opt-out"))
+        await asyncio.sleep(0.3)
+        assert not refusing.done(), "it waits for the invitation that is being made"
+    assert (await refusing).status_code == 200
+    await stage.context.sender.send_now(placed.delivery_ids, 5)
+    assert await stage.outcomes(job_id) == {"cancelled": 1}
+    assert (await stage.left("M", sponsor_id=7))["available"] == 1
+    assert len(provider.messages()) == 1

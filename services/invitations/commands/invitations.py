@@ -9,6 +9,7 @@ from typing import Any
 from services.invitations.commands.accounts import check_may_act_for
 from services.invitations.commands.ending import end_invitations
 from services.invitations.domain import tokens
+from services.invitations.domain.bulk import SponsorDisabled
 from services.invitations.domain.deliveries import State, delivery_id_of
 from services.invitations.domain.invitations import (
     FarmerOptedOut,
@@ -19,7 +20,7 @@ from services.invitations.domain.invitations import (
     Status,
     check_open,
 )
-from services.invitations.store import codes, deliveries, invitations, jobs
+from services.invitations.store import accounts, codes, deliveries, invitations, jobs
 from shared import audit, outbox
 from shared.db import Connection, Row
 from shared.errors import Failure
@@ -83,6 +84,9 @@ async def resend_invitation(
     """Put another message for the same invitation and the same codes in line; gives the delivery's id."""
     invitation = await invitations.lock_invitation(conn, invitation_id)
     check_may_act_for(caller, invitation["sponsor_id"])
+    account = await accounts.find_account(conn, invitation["sponsor_id"])
+    if account is None or not account.is_active:
+        raise SponsorDisabled
     check_open_to_sponsor(invitation)
     last = await deliveries.find_last(conn, invitation_id)
     if last is not None:

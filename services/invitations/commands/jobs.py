@@ -16,8 +16,13 @@ from shared.events import BulkChunkQueued, InvitationsAudit
 from shared.events.audit import Target
 from shared.identity import Principal
 
-# Reasons that may have passed: codes were added, an invitation ended, a provider is well again.
-_MAY_HAVE_PASSED: Final = (Refusal.INSUFFICIENT_CODES, Refusal.ALREADY_INVITED, Refusal.DELIVERY)
+# Reasons that may have passed: codes were added, an invitation ended, an account is active or a provider well again.
+_MAY_HAVE_PASSED: Final = (
+    Refusal.INSUFFICIENT_CODES,
+    Refusal.ALREADY_INVITED,
+    Refusal.SPONSOR_DISABLED,
+    Refusal.DELIVERY,
+)
 
 
 async def cancel_job(conn: Connection, caller: Principal, job_id: int) -> int:

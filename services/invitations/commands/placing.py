@@ -56,7 +56,7 @@ async def place_chunk(conn: Connection, job_id: int, first_row: int, last_row: i
     rows = await jobs.lock_waiting_rows(conn, job_id, first_row, last_row)
     if account is None or not account.is_active:
         reason = SponsorDisabled.message
-        await jobs.save_rows(conn, [_refused(job, row, Refusal.INVALID_ROW, reason) for row in rows])
+        await jobs.save_rows(conn, [_refused(job, row, Refusal.SPONSOR_DISABLED, reason) for row in rows])
         return Placement()
     return await place_rows(conn, job, rows, terms)
 
@@ -85,6 +85,7 @@ async def place_rows(conn: Connection, job: Job, rows: Sequence[Row], terms: Ter
 async def _set_aside(conn: Connection, job: Job, rows: Sequence[Row]) -> tuple[list[RowUpdate], list[Row]]:
     """Refuse farmers who want no messages or have an open invitation of this sponsor; gives the others."""
     phones = [row["phone"] for row in rows]
+    await invitations.hold_opt_outs(conn)
     opted_out = await invitations.list_opted_out(conn, phones)
     invited = await invitations.list_invited(conn, job.sponsor_id, phones)
     updates, eligible = [], []

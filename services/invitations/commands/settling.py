@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from services.invitations.commands import evidence
-from services.invitations.domain.bulk import REASONS, Refusal, RowOutcome
+from services.invitations.domain.bulk import NEEDS_REVIEW, REASONS, Refusal, RowOutcome
 from services.invitations.domain.deliveries import State
 from services.invitations.domain.invitations import Status
 from services.invitations.domain.messages import DeliveryStatus, StatusReport
@@ -98,7 +98,8 @@ def _row_update(message: Row, about: Row) -> RowUpdate:
         reason = f"{REASONS[Refusal.DELIVERY]} {message['error_message'] or ''} ({message['error_code']})"
         return RowUpdate(about["job_id"], about["row_no"], RowOutcome.FAILED, Refusal.DELIVERY, reason)
     outcome = _ROW_OUTCOMES.get(state, RowOutcome.SENT)
-    return RowUpdate(about["job_id"], about["row_no"], outcome)
+    note = NEEDS_REVIEW if outcome is RowOutcome.NEEDS_REVIEW else None
+    return RowUpdate(about["job_id"], about["row_no"], outcome, reason=note)
 
 
 def _sent(message: Row, about: Row) -> InvitationSent:

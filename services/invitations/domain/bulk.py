@@ -58,6 +58,7 @@ class Refusal(StrEnum):
     ALREADY_INVITED = "ALREADY_INVITED"
     OPTED_OUT = "OPTED_OUT"
     INSUFFICIENT_CODES = "INSUFFICIENT_CODES"
+    SPONSOR_DISABLED = "SPONSOR_DISABLED"
     DELIVERY = "DELIVERY"
 
 
@@ -69,6 +70,7 @@ REASONS: Final = {
 }
 
 CANCELLED: Final = "Davet iptal edildi."
+NEEDS_REVIEW: Final = "Mesajın gönderilip gönderilmediği belirlenemedi; sağlayıcının panelinden kontrol edilmelidir."
 
 _STATUS_OF_REFUSAL: Final = {
     Refusal.INVALID_PHONE: "Failed - Invalid Phone",
@@ -78,6 +80,7 @@ _STATUS_OF_REFUSAL: Final = {
     Refusal.ALREADY_INVITED: "Failed - Duplicate",
     Refusal.OPTED_OUT: "Failed - Opted Out",
     Refusal.INSUFFICIENT_CODES: "Failed - Insufficient Codes",
+    Refusal.SPONSOR_DISABLED: "Failed - Sponsor Disabled",
     Refusal.DELIVERY: "Failed - Delivery",
 }
 _STATUS_OF_OUTCOME: Final = {RowOutcome.SENT: "Sent", RowOutcome.CANCELLED: "Cancelled"}

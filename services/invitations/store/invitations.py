@@ -48,6 +48,14 @@ async def list_invited(conn: Connection, sponsor_id: int, phones: Sequence[str])
     return {row["phone"] for row in rows}
 
 
+async def hold_opt_outs(conn: Connection) -> None:
+    """Keep the opt-outs as they are until the transaction ends: who invites must not overlook one that comes meanwhile.
+
+    Many may invite at once; a farmer who opts out waits for them, and then finds the invitations that they have made.
+    """
+    await conn.execute("SELECT pg_advisory_xact_lock_shared(hashtextextended('opt_outs ' || current_schema(), 0))")
+
+
 async def list_opted_out(conn: Connection, phones: Sequence[str]) -> set[str]:
     """Find those of the phones whose owners want no messages."""
     hashes = {_phone_hash(phone): phone for phone in phones}
@@ -57,6 +65,7 @@ async def list_opted_out(conn: Connection, phones: Sequence[str]) -> set[str]:
 
 async def insert_opt_out(conn: Connection, phone: str) -> bool:
     """Note that a farmer wants no messages; False when that was known."""
+    await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('opt_outs ' || current_schema(), 0))")
     status = await conn.execute(
         "INSERT INTO opt_outs (phone_hash) VALUES ($1) ON CONFLICT DO NOTHING", _phone_hash(phone)
     )
