@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from datetime import UTC, datetime, timedelta
 
@@ -77,8 +78,49 @@ async def test_progress_is_streamed_to_the_end(stage: Stage) -> None:
     async with sending(stage.context):
         answer = await stage.http.get(f"{BULK}/{job_id}/events", headers=stage.sponsor())
     assert answer.headers["content-type"].startswith("text/event-stream")
-    assert answer.text.startswith("event: ")
+    assert answer.text.startswith("id: ")
     assert answer.text.rstrip().splitlines()[-2] == "event: completed"
+
+
+async def test_who_comes_back_to_the_stream_is_told_only_what_is_new(stage: Stage) -> None:
+    await stage.stock("M", 6)
+
+    async def followed(first: int, *, last: str) -> tuple[str, list[dict[str, str]]]:
+        job_id = (await stage.upload(xlsx(farmers(3, first=first)))).json()["data"]["jobId"]
+        url = f"{BULK}/{job_id}/events"
+        stream = asyncio.create_task(stage.http.get(url, headers=stage.sponsor() | {"last-event-id": last}))
+        await asyncio.sleep(0.3)
+        await stage.place_all(job_id)
+        async with sending(stage.context):
+            await finished(stage, job_id, sent=3)
+        events = (await stream).text.strip().split("\n\n")
+        return url, [dict(line.split(": ", 1) for line in event.splitlines()) for event in events]
+
+    _, seen = await followed(0, last="")
+    assert (seen[0]["event"], seen[-1]["event"]) == ("progress", "completed")
+    assert len({event["id"] for event in seen}) == len(seen)
+    url, rest = await followed(10, last=seen[0]["id"])  # this job begins as that one did
+    assert seen[0]["id"] not in {event["id"] for event in rest}
+    again = await stage.http.get(url, headers=stage.sponsor() | {"last-event-id": seen[0]["id"]})
+    assert again.text.count("event: ") == again.text.count("event: completed") == 1
+    done = await stage.http.get(url, headers=stage.sponsor() | {"last-event-id": rest[-1]["id"]})
+    assert (done.status_code, done.content) == (204, b""), "a browser comes back for ever unless it is told so"
+
+
+async def test_rows_of_a_sponsor_who_was_disabled_meanwhile_wait_for_a_retry(stage: Stage) -> None:
+    await stage.stock("M", 2)
+    job_id = (await stage.upload(xlsx(farmers(2)))).json()["data"]["jobId"]
+    await stage.register(6, "Sponsor", version=2, is_active=False, status="disabled")
+    await stage.place_all(job_id)
+    async with sending(stage.context):
+        progress = await finished(stage, job_id, failed=2)
+        assert progress["status"] == "Failed"
+        results = await stage.http.get(f"{BULK}/{job_id}/results?format=csv", headers=stage.admin())
+        assert results.text.count("Failed - Sponsor Disabled;Sponsor hesabı aktif değil") == 2
+        await stage.register(6, "Sponsor", version=3)
+        assert (await stage.http.post(f"{BULK}/{job_id}/retry", headers=stage.sponsor())).status_code == 202
+        await stage.place_all(job_id)
+        await finished(stage, job_id, sent=2)
 
 
 async def test_a_second_list_does_not_invite_a_farmer_again(stage: Stage, provider: SandboxProvider) -> None:

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final, Literal
 
 import orjson
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Header, Query
 from fastapi import Path as InPath
 from fastapi.responses import Response, StreamingResponse
 from starlette.background import BackgroundTask
@@ -89,12 +89,22 @@ async def show_job(job: OwnJob, context: CurrentContext) -> Response:
 
 
 @router.get(
-    "/{job_id}/events", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}}
+    "/{job_id}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"text/event-stream": {}}},
+        204: {"description": "The event of Last-Event-ID was the last one."},
+    },
 )
-async def follow_job(job: OwnJob, context: CurrentContext) -> Response:
-    """Tell how far a job has come, again and again until its end (Server-Sent Events)."""
+async def follow_job(
+    job: OwnJob, context: CurrentContext, last_event_id: Annotated[str, Header(max_length=200)] = ""
+) -> Response:
+    """Tell how far a job has come, again and again until its end (Server-Sent Events); each event tells all."""
+    progress = await _progress(context, job)
+    if progress.is_finished and _event_id(progress) == last_event_id:
+        return Response(status_code=204)  # By this a browser knows that it need not come again (HTML, 9.2.3).
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(_events(context, job), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_events(context, job, last_event_id), media_type="text/event-stream", headers=headers)
 
 
 @router.get(
@@ -184,16 +194,21 @@ def _describe(job: Job, progress: Progress) -> dict[str, Any]:
     }
 
 
-async def _events(context: Context, job: Job) -> AsyncIterator[bytes]:
-    last, silent = b"", 0.0
+def _event_id(progress: Progress) -> str:
+    """Name how the rows stand; rate and estimate change even while nothing happens."""
+    return "-".join([progress.status, *(str(progress.count(outcome)) for outcome in RowOutcome)])
+
+
+async def _events(context: Context, job: Job, last: str) -> AsyncIterator[bytes]:
+    silent = 0.0
     while True:
         progress = await _progress(context, job)
-        # Rate and estimate change even while nothing happens; what counts is how the rows stand.
-        state = orjson.dumps([progress.status, *sorted(progress.counts.items())])
-        if state != last:
+        event_id = _event_id(progress)
+        if event_id != last:
+            name = b"completed" if progress.is_finished else b"progress"
             body = orjson.dumps(_describe(job, progress))
-            yield b"event: %s\ndata: %s\n\n" % (b"completed" if progress.is_finished else b"progress", body)
-            last, silent = state, 0.0
+            yield b"id: %s\nevent: %s\ndata: %s\n\n" % (event_id.encode(), name, body)
+            last, silent = event_id, 0.0
         elif silent >= _HEARTBEAT_SECONDS:
             yield b": still here\n\n"
             silent = 0.0
