@@ -15,16 +15,16 @@ logger = logging.getLogger(__name__)
 
 SENDERS = 8
 ATTEMPTS = 4  # Verimor tries a report three more times; Twilio retries as well.
-FIRST_FAILURE_STATUS = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One report, ready to be posted."""
+    """One report, ready to be posted; any status from 200 up to this one says that it was taken."""
 
     url: str
     headers: dict[str, str]
     body: bytes
+    highest_status: int = 299
     attempt: int = 1
 
 
@@ -99,4 +99,4 @@ async def _post(client: httpx.AsyncClient, report: Report) -> bool:
     except httpx.HTTPError as error:
         logger.info("report not delivered: %s", type(error).__name__)
         return False
-    return response.status_code < FIRST_FAILURE_STATUS
+    return 200 <= response.status_code <= report.highest_status  # noqa: PLR2004 - HTTP's first status of success

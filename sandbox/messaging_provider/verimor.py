@@ -89,7 +89,7 @@ class VerimorDoor:
             if url is None:
                 return None
             body = orjson.dumps([_report_of(message) | {"type": "outbound"}])
-            return Report(url, {"content-type": "application/json"}, body)
+            return Report(url, {"content-type": "application/json"}, body, highest_status=200)
 
         return bring_about
 
