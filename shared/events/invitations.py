@@ -77,7 +77,7 @@ class InvitationAccepted(Invitation):
 
 
 class InvitationFailed(Invitation):
-    """The message can't be delivered; the codes are free again."""
+    """The message can't be delivered. If the provider refused it, the invitation has ended and its codes are free."""
 
     routing_key: ClassVar[str] = "invitations.invitation.failed.v1"
     reason: str

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from services.invitations.domain.bulk import Channel
+from services.invitations.domain.bulk import Channel, Refusal
 
 
 class TierStock(BaseModel):
@@ -123,15 +123,53 @@ class UploadAnswer(Said):
     data: UploadData
 
 
+class PreviewRow(Answer):
+    """One of the first rows as it would be taken; the phone as it is written if it can't be read."""
+
+    row: int
+    phone: str
+    farmer_name: str
+    email: str | None
+    package_tier: str | None
+    notes: str | None
+    error: str | None
+
+
+class PreviewError(Answer):
+    """Why a row would be left out."""
+
+    row: int
+    column: str | None
+    reason: str
+    code: Refusal
+
+
+class SmsSegments(Answer):
+    """How the message goes out by SMS."""
+
+    alphabet: str
+    length: int
+    parts: int
+
+
 class PreviewData(Answer):
-    """What an upload would do."""
+    """What an upload would do; rows are numbered as the spreadsheet program shows them."""
 
     total_rows: int
     valid_rows: int
     invalid_rows: int
-    mapping: dict[str, Any]
+    mapping: dict[str, str]
     ignored_columns: list[str]
-    codes_needed: dict[str, int]
+    hidden_rows: int
+    hidden_columns: int
+    first_rows: list[PreviewRow]
+    errors: list[PreviewError] = Field(description="The first 1,000; `invalidRows` counts all.")
+    already_invited: list[int]
+    opted_out: list[int]
+    codes_needed: dict[str, int] = Field(description="By tier; `any` for rows that name none.")
+    codes_available: dict[str, int]
+    message_preview: str | None = Field(description="What goes out by SMS; WhatsApp has its approved template.")
+    sms_segments: SmsSegments | None
 
 
 class PreviewAnswer(Said):
