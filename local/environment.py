@@ -126,7 +126,7 @@ class Surroundings:
             "INVITATIONS_CALLBACK_BASE_URL": self.gateway_url,
             # The sandbox answers at once, so what a killed worker had in hand need not be waited for as long.
             "INVITATIONS_PROVIDER_SECONDS": "5",
-            "INVITATIONS_LEASE_SECONDS": "20",
+            "INVITATIONS_LEASE_SECONDS": "25",
             "AUDIT_SECRET_KEYS": self._key("audit"),
             "AUDIT_SIGNING_KEY_FILE": str(self.run_dir / "secrets" / "audit-signing.pem"),
             "AUDIT_CHECKPOINT_DIR": str(self.run_dir / "audit-checkpoints"),

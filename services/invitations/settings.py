@@ -13,6 +13,8 @@ from shared.settings import StoreSettings
 
 # Until a request is written, at most: waiting for a connection, opening it, writing (the clients' time-outs).
 _LONGEST_WRITE_SECONDS: Final = 15.0
+# So long a busy process may take from the commit of `sending` to the request without losing its message to others.
+_LEAST_START_SECONDS: Final = 2.0
 
 
 class InvitationsSettings(StoreSettings):
@@ -64,6 +66,11 @@ class InvitationsSettings(StoreSettings):
         """Make the sealer of the farmers' tokens."""
         return Sealer(parse_keys(self.secret_keys.get_secret_value()))
 
+    @property
+    def start_seconds(self) -> float:
+        """So long after the commit of `sending` the request may begin, and be answered before the lease is over."""
+        return self.lease_seconds - self.provider_seconds - _LONGEST_WRITE_SECONDS
+
     def provider_of(self, channel: str) -> str:
         """Name the provider of a channel: the one that is set, else the one that has an address, else the log."""
         if channel == "SMS":
@@ -86,7 +93,7 @@ class InvitationsSettings(StoreSettings):
         if self.environment == "production" and "log" in chosen:
             raise ValueError("in production each channel needs a real provider: the log sends nothing")
         # A shorter lease would doubt sends that still run, and what the provider does not know yet would go out twice.
-        longest = self.provider_seconds + _LONGEST_WRITE_SECONDS
-        if self.lease_seconds < longest:
-            raise ValueError(f"INVITATIONS_LEASE_SECONDS must be at least {longest:.0f}: so long a send may take")
+        if self.start_seconds < _LEAST_START_SECONDS:
+            least = self.provider_seconds + _LONGEST_WRITE_SECONDS + _LEAST_START_SECONDS
+            raise ValueError(f"INVITATIONS_LEASE_SECONDS must be at least {least:.0f}: so long a send may take")
         return self

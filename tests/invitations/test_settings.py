@@ -31,8 +31,8 @@ def settings_with(**changes: Any) -> InvitationsSettings:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"lease_seconds": 20.0}, "INVITATIONS_LEASE_SECONDS"),
-        ({"provider_seconds": 60.0}, "INVITATIONS_LEASE_SECONDS"),
+        ({"lease_seconds": 46.0}, "INVITATIONS_LEASE_SECONDS must be at least 47"),
+        ({"provider_seconds": 60.0}, "INVITATIONS_LEASE_SECONDS must be at least 77"),
         ({"sms_provider": "verimor"}, "INVITATIONS_VERIMOR_URL"),
         ({"whatsapp_provider": "twilio"}, "INVITATIONS_TWILIO_URL"),
         (TWILIO, "INVITATIONS_TWILIO_CONTENT_SID"),

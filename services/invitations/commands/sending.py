@@ -173,7 +173,7 @@ class Sender:
             return [row for row in rows if row["status"] == Status.PENDING]
 
     def _half_a_lease(self) -> float:
-        """Say until when to hold on to messages; what has not gone out by then is for whoever comes first."""
+        """Say until when to hold on to claims; what has not gone out by then is for whoever comes first."""
         return time.monotonic() + self._settings.lease_seconds / 2
 
     async def _send_all(self, provider: Provider, rows: Sequence[Row], until: float) -> None:
@@ -205,7 +205,7 @@ class Sender:
     async def _begin(self, provider: Provider, parcels: Sequence[Parcel]) -> tuple[int, float]:
         """Commit that these are being sent, then send; gives how many may go, and the pause before the next may."""
         wanted = sum(len(parcel.rows) for parcel in parcels)
-        until = self._half_a_lease()
+        until = time.monotonic() + self._settings.start_seconds
         async with self._database.transaction() as conn:
             account, now = await deliveries.lock_provider_account(conn, provider.name, self._pace.burst)
             account, granted = account.take(wanted, self._pace, now)
