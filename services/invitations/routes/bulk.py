@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -95,14 +95,7 @@ async def invite_farmers_on_behalf(
     """Invite farmers for a sponsor, each wholly or not at all, and tell each one's result."""
     try:
         only_parameters(request)
-        invitation = Invitation(
-            sponsor_id=body.sponsor_id,
-            door=Door.ADMIN_JSON,
-            channel=body.channel,
-            custom_message=read_template(body.custom_message),
-            recipients=_recipients(body.recipients),
-            consent_evidence=body.consent_evidence,
-        )
+        invitation = _invitation(body, body.recipients, sponsor_id=body.sponsor_id, door=Door.ADMIN_JSON)
         fingerprint = _fingerprint("admin bulk", body.model_dump(mode="json"))
         return await _call(context, caller, invitation, idempotency_key, fingerprint)
     except Failure as failure:
@@ -116,17 +109,9 @@ async def invite_farmer(
 ) -> Response:
     """Invite one farmer with the caller's own codes."""
     only_parameters(request)
-    invitation = Invitation(
-        sponsor_id=caller.id,
-        door=Door.SINGLE,
-        channel=body.channel,
-        custom_message=read_template(body.custom_message),
-        recipients=_recipients([body]),
-        consent_evidence=body.consent_evidence,
-    )
-    return await _call(
-        context, caller, invitation, idempotency_key, _fingerprint("invite", body.model_dump(mode="json"))
-    )
+    invitation = _invitation(body, [body], sponsor_id=caller.id, door=Door.SINGLE)
+    fingerprint = _fingerprint("invite", body.model_dump(mode="json"))
+    return await _call(context, caller, invitation, idempotency_key, fingerprint)
 
 
 @router.post(
@@ -237,13 +222,22 @@ def _upload_of(form: Form, sponsor_id: int, door: Door, *, is_commercial: bool) 
     )
 
 
-def _recipients(bodies: list[FarmerBody] | list[InviteBody]) -> list[Recipient]:
-    if not bodies:
+def _invitation(
+    body: OnBehalfBody | InviteBody, farmers: Sequence[FarmerBody], *, sponsor_id: int, door: Door
+) -> Invitation:
+    if not farmers:
         raise NoRecipients
-    return [
-        Recipient(body.phone, body.farmer_name, body.email, body.code_count, read_tier(body.package_tier), body.notes)
-        for body in bodies
-    ]
+    return Invitation(
+        sponsor_id=sponsor_id,
+        door=door,
+        channel=body.channel,
+        custom_message=read_template(body.custom_message),
+        recipients=[
+            Recipient(one.phone, one.farmer_name, one.email, one.code_count, read_tier(one.package_tier), one.notes)
+            for one in farmers
+        ],
+        consent_evidence=body.consent_evidence,
+    )
 
 
 def _channel(text: str | None) -> Channel:
