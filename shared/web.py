@@ -22,6 +22,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared import telemetry
+from shared.draining import DrainingServer, Farewell
 from shared.errors import (
     BadRequest,
     Failure,
@@ -45,6 +46,8 @@ REQUEST_SECONDS: Final = Histogram(
     "http_request_seconds", "Time to the end of the answer", ["method", "route", "status"]
 )
 
+# How long the gateway is told, with each answer, to take another connection before this process closes the one at hand.
+_FAREWELL_SECONDS: Final = 1.0
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 Check = Callable[[], Awaitable[None]]
@@ -282,8 +285,11 @@ def _methods_at(request: Request) -> list[str]:
 
 
 async def serve(app: ASGIApp, settings: ServiceSettings) -> None:
-    """Serve HTTP until SIGTERM, then finish the requests at hand."""
-    await _server(app, settings.host, settings.port, settings.drain_seconds).serve()
+    """Serve HTTP until SIGTERM, then take leave of the gateway and finish the requests at hand."""
+    farewell = Farewell(app)
+    # Leave-taking is part of the time that the process has to stop.
+    config = _config(farewell, settings.host, settings.port, settings.drain_seconds - _FAREWELL_SECONDS)
+    await DrainingServer(config, _FAREWELL_SECONDS, on_farewell=farewell.say).serve()
 
 
 async def serve_health(settings: ServiceSettings, health: Health, *, port: int) -> None:
@@ -305,7 +311,7 @@ async def serve_health(settings: ServiceSettings, health: Health, *, port: int) 
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     # Without a lifespan, which would end in a stack trace when the worker cancels this.
-    server = _server(app, settings.host, port, 1.0, lifespan="off")
+    server = uvicorn.Server(_config(app, settings.host, port, 1.0, lifespan="off"))
     # The worker itself answers the signals; this server ends with it.
     server.capture_signals = _no_signals  # type: ignore[method-assign]
     try:
@@ -316,23 +322,21 @@ async def serve_health(settings: ServiceSettings, health: Health, *, port: int) 
         raise
 
 
-def _server(
+def _config(
     app: ASGIApp, host: str, port: int, drain_seconds: float, *, lifespan: Literal["on", "off"] = "on"
-) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            loop="uvloop",
-            http="httptools",
-            ws="none",
-            lifespan=lifespan,
-            timeout_graceful_shutdown=int(drain_seconds),
-        )
+) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan=lifespan,
+        timeout_graceful_shutdown=max(1, int(drain_seconds)),
     )
 
 

@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from shared.draining import DrainingServer, Farewell
+from shared.draining import DrainingServer, Farewell, _let_nobody_in
 from tests.support.eventually import eventually
+from tests.support.stacks import ROOT
 
+SERVICE = """
+import asyncio
+from fastapi import FastAPI, Response
+from shared import web
+from shared.settings import ServiceSettings
+
+class Settings(ServiceSettings):
+    service = "auth"
+
+app = FastAPI()
+
+@app.post("/")
+async def answer() -> Response:
+    return Response("ok")
+
+asyncio.run(web.serve(app, Settings.load()))
+"""
 ASK = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -95,3 +115,41 @@ async def test_who_waits_at_the_door_when_it_closes_is_still_let_in(server: Drai
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(waiting, ASK)
         assert (await loop.sock_recv(waiting, 1_000)).startswith(b"HTTP/1.1 200")
+
+
+async def test_who_comes_while_the_door_closes_is_left_waiting_and_not_reset(server: DrainingServer) -> None:
+    own = server.servers[0].sockets[0]
+    waiting = socket.create_connection(own.getsockname())
+    with socket.socket(fileno=os.dup(own.fileno())) as listening:
+        _let_nobody_in(listening)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(own.getsockname(), timeout=0.3)
+    with waiting:
+        waiting.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(waiting, ASK)
+        assert (await loop.sock_recv(waiting, 1_000)).startswith(b"HTTP/1.1 200")
+
+
+async def test_every_service_serves_like_that() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = probe.getsockname()
+    environment = {"AUTH_PORT": str(address[1]), "AUTH_AMQP_URL": "amqp://nobody", "PYTHONPATH": str(ROOT)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SERVICE, env=os.environ | environment, stdout=asyncio.subprocess.DEVNULL
+    )
+
+    async def connected() -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        with contextlib.suppress(ConnectionRefusedError):
+            return await asyncio.open_connection(*address)
+        return None
+
+    found = await eventually(connected, within=20, what="the service")
+    assert found
+    reader, writer = found
+    assert b"connection: close" not in await ask(reader, writer)
+    process.terminate()
+    await asyncio.sleep(0.4)  # by then uvicorn alone has closed the connection
+    assert b"connection: close" in await ask(reader, writer)
+    writer.close()
+    await asyncio.wait_for(process.wait(), 5)

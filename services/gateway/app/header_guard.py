@@ -84,11 +84,23 @@ class GuardedProtocol(HttpToolsProtocol):
         """Close soon, as the server stops; uvicorn waits for every request, also for one that was refused."""
         if self._refused and (self._running is None or self._running.disconnected):
             self.transport.close()
-        elif self._in_head or (self.cycle is None and not self._refused):
-            # Opened a moment ago to ask something, which is on its way.
+        elif self._may_be_asking():
             self.loop.call_later(self.limits.newcomer_seconds, super().shutdown)
         else:
             super().shutdown()
+
+    def say_farewell(self) -> None:
+        """Make the answer at hand the last one here, if its head can still say so."""
+        if self.cycle is not None and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    def _may_be_asking(self) -> bool:
+        """Tell whether a request may be on its way: begun, or on a connection that was opened or answered just now."""
+        if self._refused:
+            return False
+        just_now = self.loop.time() - self.limits.newcomer_seconds
+        answered = self._idle_since is not None and self._idle_since > just_now
+        return self._in_head or self.cycle is None or answered
 
     def close_if_idle(self, since: float) -> None:
         """Close a connection on which nothing was asked since then."""

@@ -56,6 +56,9 @@ def make_server(door: Door, settings: GatewaySettings) -> GatewayServer:
 
     def take_leave() -> None:
         limits.draining = True
+        for connection in server.server_state.connections:
+            if isinstance(connection, GuardedProtocol):
+                connection.say_farewell()
         door.say_draining()
 
     server = GatewayServer(config, settings.farewell_seconds, on_farewell=take_leave, on_end=door.cut_streams)
