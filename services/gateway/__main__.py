@@ -32,11 +32,7 @@ def api() -> None:
 def check() -> None:
     """Check the settings and print where each area goes; exits with 1 and the reason if they make no sense."""
     settings = GatewaySettings.load()
-    try:
-        gateway = make_gateway(settings)
-    except ValueError as error:
-        typer.echo(f"gateway can't start: {error}", err=True)
-        raise typer.Exit(1) from None
+    gateway = make_gateway(settings)
     for area in AREAS:
         typer.echo(f"{area.path.decode():<20} -> {settings.service_urls[gateway.upstreams[area.upstream].name]}")
     typer.echo(f"tokens are checked with the keys at {settings.jwks_url}")

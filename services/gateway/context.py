@@ -73,7 +73,7 @@ def read_texts(time_zone: str = "Europe/Istanbul") -> Texts:
 
 
 def make_gateway(settings: GatewaySettings, *, verifier: TokenVerifier | None = None) -> Gateway:
-    """Build what the settings describe; raises ValueError, naming what makes no sense."""
+    """Build what the settings describe."""
     return Gateway(
         settings=settings,
         upstreams={name: _upstream(name, url, settings) for name, url in settings.service_urls.items()},

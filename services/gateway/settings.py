@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_network
 from typing import ClassVar, Final, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -15,6 +18,9 @@ DEVELOPMENT_KEYS: Final = "cGFydG5lci1odWIgZGV2ZWxvcG1lbnQgY29uc29sZSE="
 
 # Private, link-local and loopback addresses (RFC 1918, RFC 4193, RFC 6890).
 _INSIDE = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,fc00::/7,fe80::/10"
+
+# As browsers send it (RFC 6454, 6.2): no path, no capital letters; '*' would be everybody.
+_ORIGIN: Final = re.compile(r"https?://(?:[a-z0-9.\-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class GatewaySettings(ServiceSettings):
@@ -70,10 +76,26 @@ class GatewaySettings(ServiceSettings):
     @field_validator("auth_url", "referrals_url", "invitations_url", "audit_url")
     @classmethod
     def _is_plain_http(cls, url: str) -> str:
-        scheme, _, rest = url.partition("://")
-        if scheme != "http" or not rest.strip("/") or "/" in rest.rstrip("/"):
+        parts = urlsplit(url)
+        plain = url.rstrip("/") == f"http://{parts.netloc}" and parts.hostname and "@" not in parts.netloc
+        if not plain or parts.port == 0:  # `port` raises for what is none
             raise ValueError("must read http://host:port")
         return url.rstrip("/")
+
+    @field_validator("trusted_proxies", "operator_networks")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        for part in split(text):
+            ip_network(part, strict=False)
+        return text
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        for origin in split(text):
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"'{origin}' is no origin as browsers write them, such as https://console.example")
+        return text
 
     @field_validator("secret_keys")
     @classmethod

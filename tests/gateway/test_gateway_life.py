@@ -86,6 +86,14 @@ async def test_pages_need_nothing_from_elsewhere() -> None:
         assert (await client.get("/static/docs.js")).headers["content-type"].startswith("text/javascript")
 
 
+async def test_a_page_tells_its_length_and_nothing_else_to_who_asks_for_its_head() -> None:
+    async with running_gateway() as running, running.client() as client:
+        for path in ("/healthz", "/sign-in", "/docs", "/static/console.css"):
+            head, page = await client.head(path), await client.get(path)
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["content-length"] == page.headers["content-length"] == str(len(page.content))
+
+
 # --- leaving
 
 
@@ -142,6 +150,46 @@ async def test_stopping_tells_busy_clients_to_go_elsewhere() -> None:
         assert b"connection: close" in (await reader.read()).lower()
         await asyncio.wait_for(stopping, 1)
         writer.close()
+
+
+async def test_an_answer_that_was_asked_for_before_the_stop_says_farewell_too() -> None:
+    may_answer = asyncio.Event()
+
+    async def script(line: Line) -> None:
+        await line.head()
+        await may_answer.wait()
+        await line.say(OK)
+
+    async with raw_service(script) as service, running_gateway(service.url, farewell_seconds=10.0) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(f"GET {OPEN} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        await eventually(lambda: service.heads)
+        stopping = asyncio.create_task(running.stop())
+        await eventually(lambda: "draining" in running.gateway.health.report())
+        may_answer.set()
+        assert b"connection: close" in await asyncio.wait_for(reader.read(), 2)
+        await asyncio.wait_for(stopping, 2)
+        writer.close()
+
+
+async def test_who_was_answered_just_now_may_ask_once_more_and_who_is_silent_is_not_waited_for() -> None:
+    ask = f"GET {OPEN} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
+    async with raw_service(record) as service, running_gateway(service.url, farewell_seconds=0.0) as running:
+        silent, silent_writer = await asyncio.open_connection("127.0.0.1", running.port)
+        silent_writer.write(ask)
+        await silent.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(1.2)
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(ask)
+        assert b"connection: close" not in await reader.readuntil(b"\r\n\r\n")
+        await reader.read(65_536)
+        stopping = asyncio.create_task(running.stop())
+        await asyncio.wait_for(silent.read(), 0.8)
+        writer.write(ask)
+        assert b"connection: close" in await reader.read()
+        await asyncio.wait_for(stopping, 2)
+        writer.close()
+        silent_writer.close()
 
 
 async def test_stopping_ends_event_streams() -> None:

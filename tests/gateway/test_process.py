@@ -12,7 +12,6 @@ from collections import Counter
 import httpx
 import pytest
 
-from services.gateway.context import make_gateway
 from services.gateway.settings import GatewaySettings
 from tests.gateway.process import ROOT, Process, environment, gateway_process
 from tests.gateway.raw import Line, Script, raw_service
@@ -168,21 +167,43 @@ def test_the_settings_can_be_checked_before_a_start() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"GATEWAY_AUTH_URL": "https://auth:1"}, "GATEWAY_AUTH_URL"),
-        ({"GATEWAY_AUTH_URL": "http://auth:1/path"}, "GATEWAY_AUTH_URL"),
+        *(
+            ({"GATEWAY_AUTH_URL": url}, "GATEWAY_AUTH_URL")
+            for url in (
+                "https://auth:1", "http://auth:1/path", "http://auth:1?x", "http://me@auth:1", "auth:1", "", "http://",
+                "ftp://auth", "http://auth:port", "http://auth:0", "http://auth:70000", "http://[::1",
+            )
+        ),
         ({"GATEWAY_SIGN_INS_PER_MINUTE": "0"}, "GATEWAY_SIGN_INS_PER_MINUTE"),
         ({"GATEWAY_PORT": "many"}, "GATEWAY_PORT"),
-        ({"GATEWAY_TRUSTED_PROXIES": "10.0.0.0/99"}, "10.0.0.0/99"),
-        ({"GATEWAY_AUTH_URL": "http://auth:port"}, "port"),
+        ({"GATEWAY_TRUSTED_PROXIES": "127.0.0.1,10.0.0.0/99"}, "GATEWAY_TRUSTED_PROXIES.*10.0.0.0/99"),
+        ({"GATEWAY_OPERATOR_NETWORKS": "localhost"}, "GATEWAY_OPERATOR_NETWORKS.*localhost"),
+        *(
+            ({"GATEWAY_CORS_ORIGINS": f"https://a.example, {origin}"}, "GATEWAY_CORS_ORIGINS")
+            for origin in ("*", "null", "b.example", "https://b.example/", "https://B.example", "https://*.b.example")
+        ),
     ],
-)
+)  # fmt: skip
 def test_settings_that_make_no_sense_are_named(
     settings: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment(f"http://{AWAY}", **settings).items():
         monkeypatch.setenv(name, value)
-    with pytest.raises((SystemExit, ValueError), match=said):
-        make_gateway(GatewaySettings.load())
+    with pytest.raises(SystemExit, match=said):
+        GatewaySettings.load()
+
+
+def test_settings_that_make_sense_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = {
+        "GATEWAY_AUTH_URL": "http://[::1]:8000/",
+        "GATEWAY_TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8",
+        "GATEWAY_CORS_ORIGINS": "https://console.example, http://localhost:5173, https://[::1]:8443",
+    }
+    for name, value in environment(f"http://{AWAY}", **taken).items():
+        monkeypatch.setenv(name, value)
+    settings = GatewaySettings.load()
+    assert settings.auth_url == "http://[::1]:8000"
+    assert settings.cors_origins == taken["GATEWAY_CORS_ORIGINS"]
 
 
 @pytest.mark.parametrize("settings", [{"GATEWAY_AUTH_URL": "auth"}, {"GATEWAY_TRUSTED_PROXIES": "10.0.0.0/99"}])

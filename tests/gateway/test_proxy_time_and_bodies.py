@@ -241,9 +241,3 @@ async def test_a_service_that_answers_errors_is_alive() -> None:
         upstream = Upstream("service", service.url, PoolLimits(), Breaker(threshold=1))
         for _ in range(5):
             assert (await get(upstream))[0] == 503
-
-
-@pytest.mark.parametrize("url", ["https://service:1", "http://service:1/path", "service:1", "", "ftp://service"])
-def test_an_address_that_is_none_is_refused_at_start(url: str) -> None:
-    with pytest.raises(ValueError, match="must read http://host:port"):
-        Upstream("service", url, PoolLimits(), Breaker())

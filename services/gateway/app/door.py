@@ -246,18 +246,22 @@ class Door:
             if message["type"] == "http.response.start":
                 await visit.begin(message["status"], relayed_headers(message["headers"], with_length=True))
                 await visit.more(b"")
-            elif message.get("more_body", False):
-                await visit.more(message.get("body", b""))
-            else:
-                await visit.last(message.get("body", b""))
+                return
+            part = b"" if visit.method == "HEAD" else message.get("body", b"")
+            await (visit.more(part) if message.get("more_body", False) else visit.last(part))
 
         headers = [*incoming.passed, (b"x-request-id", visit.request_id.encode())]
         if incoming.content_length is not None:
             headers.append((b"content-length", b"%d" % incoming.content_length))
         if (cookie := incoming.get(b"cookie")) is not None:
             headers.append((b"cookie", cookie))
-        # What the page sees of its caller is what a service would see.
-        seen = scope | {"headers": headers, "client": (visit.address, 0), "scheme": visit.scheme.decode()}
+        # What the page sees of its caller is what a service would see; each page that can be read has a head, too.
+        seen = scope | {
+            "method": "GET" if visit.method == "HEAD" else visit.method,
+            "headers": headers,
+            "client": (visit.address, 0),
+            "scheme": visit.scheme.decode(),
+        }
         try:
             await self._pages(seen, receive, relay)
         finally:

@@ -12,17 +12,14 @@ from services.gateway.proxy.pool import Pool, PoolLimits
 
 
 class Upstream:
-    """Asks one service."""
+    """Asks one service, at an address that reads `http://host:port`."""
 
     def __init__(self, name: str, url: str, limits: PoolLimits, breaker: Breaker) -> None:
         parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname or parts.path not in {"", "/"}:
-            raise ValueError(f"the address of {name} must read http://host:port, not {url}")
         self.name = name
         self.breaker = breaker
-        port = parts.port or 80
         self.host = parts.netloc.encode()
-        self.pool = Pool(parts.hostname, port, limits)
+        self.pool = Pool(parts.hostname or "", parts.port or 80, limits)
 
     async def ask(self, ask: Ask, receive: Receive) -> Answer:
         """Send a request and give the head of its answer; the caller closes it. Raises UpstreamAway and its kin."""
