@@ -126,6 +126,14 @@ async def test_a_silent_connection_is_closed_and_a_busy_one_is_not() -> None:
         assert 2.5 < busy < 9, "the answer takes two seconds, the silence after it one"
 
 
+async def test_many_idle_connections_keep_nobody_out() -> None:
+    async with raw_service(record) as service, running_gateway(service.url) as running:
+        idle = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", running.port) for _ in range(500)))
+        assert (await send_raw(running.port, get("/ref/x"), seconds=1)).startswith(b"HTTP/1.1 200 ")
+        for _, writer in idle:
+            writer.close()
+
+
 async def say_slowly(line: Line) -> None:
     while True:
         await line.head()

@@ -111,9 +111,11 @@ async def test_a_trusted_proxy_says_who_the_client_is() -> None:
         running_gateway(service.url, trusted_proxies="127.0.0.1") as running,
         running.client() as client,
     ):
-        headers = seen(await client.get(OPEN, headers=told))
-        assert headers["x-forwarded-for"] == "203.0.113.9"
-        assert headers["x-forwarded-proto"] == "https"
+        answer = await client.get(OPEN, headers=told)
+        assert seen(answer)["x-forwarded-for"] == "203.0.113.9"
+        assert seen(answer)["x-forwarded-proto"] == "https"
+        assert answer.headers["strict-transport-security"] == "max-age=31536000"
+        assert "strict-transport-security" not in (await client.get(OPEN)).headers
 
 
 async def test_request_id_and_trace_go_along() -> None:

@@ -169,3 +169,4 @@ def test_behind_trusted_proxies_the_nearest_other_address_is_the_client() -> Non
     assert client_address("192.0.2.1", None, proxies) == "192.0.2.1"
     assert client_address("192.0.2.1", b"203.0.113.9, junk", proxies) == "192.0.2.1"
     assert client_address("::1", b"2001:db8::5", proxies) == "2001:db8::5"
+    assert client_address("::ffff:192.0.2.1", b"203.0.113.9", proxies) == "203.0.113.9", "on a socket of both families"

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from services.gateway.app.refusal import refusal_answer
-from services.gateway.domain.headers import SECURITY_HEADERS, Header
+from services.gateway.domain.headers import SECURITY_HEADERS, TRANSPORT_SECURITY, Header
 from services.gateway.domain.limits import Allowance
 from services.gateway.domain.refusals import HeaderRefused
 from services.gateway.domain.routing import METHODS
@@ -76,6 +76,8 @@ class Visit:
         """Send the head of the answer, with what every answer of the gateway says."""
         self.status = status
         headers = [*headers, (b"x-request-id", self.request_id.encode()), *SECURITY_HEADERS, *self.cors]
+        if self.scheme == b"https":
+            headers.append(TRANSPORT_SECURITY)
         if self.limits is not None:
             headers += [
                 (b"ratelimit-limit", b"%d" % self.limits.limit),

@@ -18,6 +18,8 @@ class Networks:
         if not is_address(address):
             return False
         parsed = ip_address(address)
+        # On a socket of both families an IPv4 client has an address of IPv6 (RFC 4291, 2.5.5.2).
+        parsed = getattr(parsed, "ipv4_mapped", None) or parsed
         return any(parsed in network for network in self._networks)
 
     def __bool__(self) -> bool:

@@ -138,6 +138,7 @@ _NOT_RELAYED: Final = _HOP_BY_HOP | {
     b"x-content-type-options",
     b"x-frame-options",
     b"referrer-policy",
+    b"strict-transport-security",
     b"ratelimit-limit",
     b"ratelimit-remaining",
     b"ratelimit-reset",
@@ -147,6 +148,8 @@ SECURITY_HEADERS: Final[tuple[Header, ...]] = (
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 )
+# Only over https, where browsers heed it (RFC 6797, 7.2).
+TRANSPORT_SECURITY: Final[Header] = (b"strict-transport-security", b"max-age=31536000")
 
 
 # What becomes of a header; plain numbers, since members of an Enum cost more than everything else here.
