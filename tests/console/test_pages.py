@@ -313,6 +313,19 @@ async def test_new_codes_and_grants_are_sent_as_the_interface_takes_them() -> No
         for kind, ids in (("all", "all"), ("none", []), ("some", [6, 12])):
             await stage.browser.post("/users/7/grants", data={"form_key": key, "kind": kind, "sponsor_ids": "6, 12"})
             assert sent[-1].json == {"sponsor_ids": ids}
+        huge = "9" * 5_000
+        await stage.browser.post("/users/7/grants", data={"form_key": key, "kind": "some", "sponsor_ids": f"6 {huge}"})
+        assert sent[-1].json == {"sponsor_ids": [6, huge]}, "the service says what is wrong with it"
+
+
+async def test_an_address_can_not_make_a_page_say_what_it_likes_or_fail() -> None:
+    async with console() as stage:
+        await as_person(stage, "admin")
+        stage.services.answers["GET /api/v1/auth/users"] = EMPTY
+        for number, said in (("2", "2 kod eklendi."), ("9" * 5_000, "0 kod eklendi."), ("Call 555", "0 kod eklendi.")):
+            answer = await stage.browser.get("/users", params={"done": "codes_added", "n": number})
+            assert (answer.status_code, said in answer.text) == (200, True)
+            assert "Call 555" not in answer.text.partition("<main")[2]
 
 
 async def test_a_password_is_never_in_a_page_or_a_log_line(capfd: pytest.CaptureFixture[str]) -> None:

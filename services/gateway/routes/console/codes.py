@@ -36,11 +36,11 @@ async def show_codes(
 async def add_codes(visitor: Admin) -> Response:
     """Add codes to a sponsor's stock."""
     form = visitor.form
-    body: dict[str, Any] = {"sponsorId": form.number("sponsor_id") or form.get("sponsor_id"), "tier": form.get("tier")}
+    body: dict[str, Any] = {"sponsorId": form.number("sponsor_id"), "tier": form.get("tier")}
     if given := form.get("given"):
         body["codes"] = given.split()
     else:
-        body["count"] = form.number("count") or form.get("count")
+        body["count"] = form.number("count")
     if until := form.get("expires"):
         body["expiresAt"] = _end_of(until, visitor) or until
     try:

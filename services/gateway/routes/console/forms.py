@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from typing import Final
 from urllib.parse import parse_qs
 
 from fastapi import Request
 
 from services.gateway.routes.console.refusals import FormRefused
 
-FORM: str = "application/x-www-form-urlencoded"
-_MOST_FIELDS = 10_000
+FORM: Final = "application/x-www-form-urlencoded"
+_MOST_FIELDS: Final = 10_000
+_DIGITS: Final = len(str(2**63))
 
 
 class Form:
@@ -32,10 +34,14 @@ class Form:
         """Give every value of a field, in the order of the page."""
         return [value.strip() for value in self._fields.get(name, [])]
 
-    def number(self, name: str) -> int | None:
-        """Give a whole number, or None for what is none."""
-        text = self.get(name)
-        return int(text) if text.isascii() and text.isdigit() and len(text) < len(str(2**63)) else None
+    def number(self, name: str) -> int | str:
+        """Give a whole number, or the text that is none."""
+        return number_or_text(self.get(name))
+
+
+def number_or_text(text: str) -> int | str:
+    """Read a whole number of at most 64 bits; what is none stays as it is, so that the service says what is wrong."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else text
 
 
 async def read_form(request: Request, *, most_bytes: int, seconds: float) -> Form:

@@ -10,6 +10,7 @@ from fastapi import Response
 
 from services.gateway.domain.console.pasting import COLUMNS, PastedRow, read_pasted
 from services.gateway.routes.console.door import Admin, explain, make_router
+from services.gateway.routes.console.forms import number_or_text
 from services.gateway.routes.console.invitations import API, pick_sponsor
 from services.gateway.routes.console.refusals import ApiRefused
 from services.gateway.routes.console.visitor import Visitor
@@ -86,9 +87,7 @@ def _rows(visitor: Visitor) -> list[PastedRow]:
 
 
 def _recipient(row: PastedRow) -> dict[str, Any]:
-    # What is no number goes as it is: the service says what is wrong with it.
-    count: Any = int(row.codeCount) if row.codeCount.isascii() and row.codeCount.isdigit() else row.codeCount
-    recipient = {"phone": row.phone, "farmerName": row.farmerName, "codeCount": count}
+    recipient = {"phone": row.phone, "farmerName": row.farmerName, "codeCount": number_or_text(row.codeCount)}
     optional = {"packageTier": row.packageTier, "email": row.email, "notes": row.notes}
     return recipient | {name: value for name, value in optional.items() if value}
 

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from fastapi import Response
 
 from services.gateway.routes.console.door import Admin, explain, make_router
+from services.gateway.routes.console.forms import number_or_text
 from services.gateway.routes.console.refusals import ApiRefused
 from services.gateway.routes.console.visitor import Visitor
 
@@ -76,7 +77,7 @@ async def change_grants(visitor: Admin, user_id: int) -> Response:
         ids: Any = "all"
     else:
         words = form.get("sponsor_ids").replace(",", " ").split() if form.get("kind") == "some" else []
-        ids = [int(word) if word.isascii() and word.isdigit() else word for word in words]
+        ids = [number_or_text(word) for word in words]
     return await _change(visitor, user_id, "PUT", "/on-behalf-of", {"sponsor_ids": ids}, done="saved")
 
 

@@ -19,7 +19,7 @@ from services.gateway.domain.console.places import PLACES, menu_of
 from services.gateway.domain.console.sessions import Person, Session, cookie_names, open_sealed, seal
 from services.gateway.domain.console.texts import LANGUAGES, Language
 from services.gateway.own_door import Answer, Call, Receive
-from services.gateway.routes.console.forms import Form
+from services.gateway.routes.console.forms import Form, number_or_text
 from services.gateway.routes.console.refusals import ApiRefused, Reason, SignInNeeded
 from services.gateway.routes.console.rendering import render
 from shared import telemetry
@@ -200,13 +200,13 @@ class Visitor:
     def _surroundings(self) -> dict[str, Any]:
         query = self.request.query_params
         done = f"done.{query['done']}" if f"done.{query.get('done')}" in self.console.texts else None
-        count = int(query["n"]) if query.get("n", "").isascii() and query.get("n", "").isdigit() else 0
+        count = number_or_text(query.get("n", "0"))
         first = "/" + self.request.url.path.split("/")[1]
         return {
             "person": self.person,
             "menu": menu_of(self.person) if self.person else [],
             "place": next((place.name for place in PLACES if place.path == first), ""),
-            "done": self.say(done, n=count) if done else None,
+            "done": self.say(done, n=count if isinstance(count, int) else 0) if done else None,
             "form_key": self.session.form_key,
             "language": self.language,
             "theme": self.theme,
