@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from local import browser, stack
+from local.stack_file import stack_file
 from tests.browser.console import Console
 from tests.support.stacks import run_dir
 
@@ -58,7 +59,8 @@ def system(program: Path) -> Iterator[dict[str, Any]]:
             patch.setenv(f"GATEWAY_{limit}_PER_MINUTE", "1000000")
         patch.setenv("INVITATIONS_RESEND_PAUSE_SECONDS", "0")
         try:
-            yield stack.up(home)
+            stack.up(home)
+            yield json.loads(stack_file(home).read_text())
         finally:
             stack.down(home)
 
