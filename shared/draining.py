@@ -37,8 +37,8 @@ class DrainingServer(uvicorn.Server):
 
     uvicorn stops listening and closes idle connections at once, and a request that is on its way into one is lost. So
     for a moment all is served as before, with the farewell: busy clients take to another replica by themselves.
-    Closing a listening socket resets the connections that wait to be accepted, so nobody is let in any more and the last
-    are accepted first.
+    Closing a listening socket resets the connections that wait to be accepted, so nobody is let in any more and
+    the last are accepted first.
     """
 
     def __init__(
