@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ import httpx
 
 from tests.gateway.running import AWAY
 from tests.support.eventually import eventually
+from tests.support.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +59,7 @@ def environment(service_url: str, **settings: str) -> dict[str, str]:
 @asynccontextmanager
 async def gateway_process(service_url: str, **settings: str) -> AsyncIterator[Process]:
     """Start a gateway and stop it afterwards; what it prints goes nowhere, as fast as it can."""
-    port = _free_port()
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -85,10 +85,3 @@ async def _answers(url: str) -> bool:
             return (await client.get(f"{url}/healthz")).is_success
         except httpx.TransportError:
             return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -15,25 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from shared.draining import DrainingServer, Farewell, _let_nobody_in
 from tests.support.eventually import eventually
-from tests.support.stacks import ROOT
+from tests.support.processes import small_service
 
-SERVICE = """
-import asyncio
-from fastapi import FastAPI, Response
-from shared import web
-from shared.settings import ServiceSettings
-
-class Settings(ServiceSettings):
-    service = "auth"
-
-app = FastAPI()
-
-@app.post("/")
-async def answer() -> Response:
-    return Response("ok")
-
-asyncio.run(web.serve(app, Settings.load()))
-"""
 ASK = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -132,24 +114,17 @@ async def test_who_comes_while_the_door_closes_is_left_waiting_and_not_reset(ser
 
 
 async def test_every_service_serves_like_that() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        address = probe.getsockname()
-    environment = {"AUTH_PORT": str(address[1]), "AUTH_AMQP_URL": "amqp://nobody", "PYTHONPATH": str(ROOT)}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", SERVICE, env=os.environ | environment, stdout=asyncio.subprocess.DEVNULL
-    )
+    async with small_service() as (address, process):
+        reader, writer = await asyncio.open_connection(*address)
+        assert b"connection: close" not in await ask_small(reader, writer)
+        process.terminate()
+        await asyncio.sleep(0.4)  # by then uvicorn alone has closed the connection
+        assert b"connection: close" in await ask_small(reader, writer)
+        writer.close()
 
-    async def connected() -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        with contextlib.suppress(ConnectionRefusedError):
-            return await asyncio.open_connection(*address)
-        return None
 
-    found = await eventually(connected, within=20, what="the service")
-    assert found
-    reader, writer = found
-    assert b"connection: close" not in await ask(reader, writer)
-    process.terminate()
-    await asyncio.sleep(0.4)  # by then uvicorn alone has closed the connection
-    assert b"connection: close" in await ask(reader, writer)
-    writer.close()
-    await asyncio.wait_for(process.wait(), 5)
+async def ask_small(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    writer.write(ASK)
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert await reader.readexactly(1) == b"/"
+    return head
