@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.gateway.raw import OK, Line, Script, raw_service
 from tests.gateway.recording import OPEN, assert_problem, record
@@ -190,6 +191,24 @@ async def test_who_was_answered_just_now_may_ask_once_more_and_who_is_silent_is_
         await asyncio.wait_for(stopping, 2)
         writer.close()
         silent_writer.close()
+
+
+@pytest.mark.parametrize(
+    "start", ["GARBAGE\r\n\r\n", f"POST {OPEN} HTTP/1.1\r\nhost: x\r\ncontent-length: 900000\r\n\r\n"]
+)
+async def test_stopping_takes_no_refusal_from_a_client_that_is_still_sending(start: str) -> None:
+    async with running_gateway(farewell_seconds=0.0, drain_seconds=10) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(start.encode())
+        await eventually(lambda: running.door._histograms)  # it is refused by now
+        stopping = asyncio.create_task(running.stop())
+        await asyncio.sleep(0.3)
+        writer.write(b"x" * 900_000)
+        await writer.drain()
+        await asyncio.sleep(0.3)
+        assert (await reader.read()).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 413 "))
+        writer.close()
+        await asyncio.wait_for(stopping, 7)
 
 
 async def test_stopping_ends_event_streams() -> None:

@@ -81,10 +81,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """Close soon, as the server stops; uvicorn waits for every request, also for one that was refused."""
-        if self._refused and (self._running is None or self._running.disconnected):
-            self.transport.close()
-        elif self._may_be_asking():
+        """Close soon, as the server stops; not at once where that could cost a request or an answer on its way."""
+        if self._linger_timer is not None or self._may_be_asking():
             self.loop.call_later(self.limits.newcomer_seconds, super().shutdown)
         else:
             super().shutdown()
