@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import signal
-from collections.abc import Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 from playwright.sync_api import expect
 
-from shared import topology
-from shared.bus.publisher import Outgoing
 from tests.browser.console import Console, a_name
-from tests.support.builders import an_envelope
-from tests.support.messages import publishing
+from tests.browser.letters import set_aside
 
-T = TypeVar("T")
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
@@ -135,7 +128,7 @@ def test_the_audit_log_is_filtered_opened_exported_and_verified(admin: Console) 
 
 
 def test_dead_letters_show_their_reason_and_are_brought_back_or_dropped(admin: Console) -> None:
-    ids = in_a_thread(set_aside(admin.system["amqp_url"], 3))
+    ids = set_aside(admin.system["amqp_url"], 3)
     page = admin.open("/queues")
     page.get_by_role("link", name="3 işlenemeyen mesaj").click()
     expect(page.locator("tbody tr").first).to_contain_text("ValueError: out of stock")
@@ -150,25 +143,6 @@ def test_dead_letters_show_their_reason_and_are_brought_back_or_dropped(admin: C
     admin.sees("İşlenemeyen mesaj yok")
     admin.open("/audit?action=referrals.dead_letters.drop_requested")
     expect(page.locator("tbody tr")).to_have_count(2, timeout=20_000)
-
-
-def in_a_thread(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine beside Playwright, which has the loop of this thread."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
-
-
-async def set_aside(amqp_url: str, number: int) -> list[str]:
-    """Put so many letters among the dead of referrals."""
-    ids = []
-    async with publishing(amqp_url) as publisher:
-        for _ in range(number):
-            envelope, body = an_envelope(1)
-            ids.append(str(envelope.id))
-            headers = {"queue": "referrals.sync", "reason": "ValueError: out of stock", "attempt": 4}
-            exchange = topology.dead_letter_exchange_of("referrals")
-            await publisher.publish_one(Outgoing(exchange, "referrals.sync", body, message_id=ids[-1], headers=headers))
-    return ids
 
 
 def test_home_shows_by_itself_that_a_worker_is_gone_and_that_it_is_back(admin: Console) -> None:
