@@ -19,9 +19,9 @@ OPEN: Final = ("/sign-in", "/forgotten-password", "/reset-password", "/sign-in?r
 PAGES: Final = (
     "/", "/partner-center", "/partner-center/sign-in/{sign_in}", "/referrals", "/referrals/{referral}", "/invitations",
     "/invitations/upload", "/invitations/upload?sponsor=6", "/invitations/on-behalf",
-    "/invitations/on-behalf?sponsor=6", "/invitations/{invitation}", "/invitations/jobs/{job}", "/codes", "/users", "/users/new", "/users/166", "/audit",
-    "/audit/{event}", "/queues", "/queues/auth", "/queues/referrals", "/queues/referrals/letters/{letter}", "/account",
-    "/users/999999",
+    "/invitations/on-behalf?sponsor=6", "/invitations/{invitation}", "/invitations/jobs/{job}", "/codes", "/users",
+    "/users/new", "/users/166", "/users/999999", "/audit", "/audit/{event}", "/queues", "/queues/auth",
+    "/queues/referrals", "/queues/referrals/letters/{letter}", "/account",
 )  # fmt: skip
 RENDER_MILLISECONDS: Final = 200
 SYNC_SECONDS: Final = 60
