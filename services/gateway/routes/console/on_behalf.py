@@ -87,7 +87,8 @@ def _rows(visitor: Visitor) -> list[PastedRow]:
 
 
 def _recipient(row: PastedRow) -> dict[str, Any]:
-    recipient = {"phone": row.phone, "farmerName": row.farmerName, "codeCount": number_or_text(row.codeCount)}
+    count = number_or_text(row.codeCount)
+    recipient: dict[str, Any] = {"phone": row.phone, "farmerName": row.farmerName, "codeCount": count}
     optional = {"packageTier": row.packageTier, "email": row.email, "notes": row.notes}
     return recipient | {name: value for name, value in optional.items() if value}
 
