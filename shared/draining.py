@@ -86,16 +86,18 @@ class DrainingServer(uvicorn.Server):
         return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
 
-def _let_nobody_in(listening: socket.socket) -> None:
+def _let_nobody_in(listening: socket.socket) -> bool:
     """Leave whoever wants to connect without an answer: they try again a second later, when the door is closed.
 
     Else one comes between the last that is accepted and the close, and is reset: one in 20 stops under load (measured).
-    Where the kernel has no such filter, it stays at that.
+    Where the kernel has no such filter, it stays at that, and this says False.
     """
     program = array("B", b"".join(struct.pack("HBBI", *step) for step in _NO_SYN))
     described = struct.pack("HP", len(_NO_SYN), program.buffer_info()[0])
     with contextlib.suppress(OSError):
         listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+        return True
+    return False
 
 
 def _accept_all(listening: socket.socket) -> list[socket.socket]:

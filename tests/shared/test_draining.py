@@ -103,7 +103,8 @@ async def test_who_comes_while_the_door_closes_is_left_waiting_and_not_reset(ser
     own = server.servers[0].sockets[0]
     waiting = socket.create_connection(own.getsockname())
     with socket.socket(fileno=os.dup(own.fileno())) as listening:
-        _let_nobody_in(listening)
+        if not _let_nobody_in(listening):
+            pytest.skip("this kernel filters nothing at a socket")
         with pytest.raises(TimeoutError):
             socket.create_connection(own.getsockname(), timeout=0.3)
     with waiting:
