@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import httpx
 
+from local.accounts import SPONSOR_ID
 from local.compose import Compose
 from local.environment import STORING
 from local.tour.guide import Guide
@@ -15,6 +16,7 @@ from local.tour.spreadsheets import valid_rows
 from local.tour.uploading import ENDED, Before, accept_upload, check_effects
 
 PATIENCE_SECONDS: Final = 300
+NEW_CODES: Final = "/api/Sponsorship/admin/codes"
 WAITING: Final = "SELECT count(*) FROM outbox"
 
 
@@ -30,8 +32,11 @@ class Upload:
 
     @classmethod
     def accept(cls, guide: Guide, compose: Compose, rows: int, *, first: int) -> Upload:
-        """Upload so many rows as the sponsor; the job goes on by itself."""
-        guide.forget("sponsor")  # signed in anew: a token lives for ten minutes, these tests for longer
+        """Upload so many rows as the sponsor, who gets as many codes before; the job goes on by itself."""
+        for name in ("admin", "sponsor"):
+            guide.forget(name)  # signed in anew: a token lives for ten minutes, these tests for longer
+        new_codes = {"sponsorId": SPONSOR_ID, "tier": "S", "count": rows}
+        guide.caller("admin").call("POST", NEW_CODES, json=new_codes).raise_for_status()
         before = Before.look(guide)
         return cls(guide, compose, rows, before, accept_upload(guide, valid_rows(rows, first=first), name="upload"))
 

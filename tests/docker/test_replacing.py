@@ -22,13 +22,12 @@ from local.compose import Compose
 from local.supervisor import HOME
 from local.tour.guide import Guide
 from tests.docker.conftest import inspect
-from tests.docker.ledger import Upload
+from tests.docker.ledger import NEW_CODES, Upload
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(2_400)]
 
 SERVICE: Final = "invitations"
 STOCK: Final = "/api/Sponsorship/codes"
-NEW_CODES: Final = "/api/Sponsorship/admin/codes"
 PAUSE_SECONDS: Final = 0.25  # below the gateway's limit of calls per account
 SEEN: Final = "import services.invitations; print(services.invitations.PLANTED)"
 
