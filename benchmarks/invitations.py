@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import httpx
 
 from benchmarks.arena import HOME, Arena, in_loop
+from local.processes import free_port
 from services.invitations.__main__ import MIGRATIONS
 from shared.migrate import migrate
-from tests.invitations.processes import free_port
 
 SPONSOR = 6
 TIER = "M"

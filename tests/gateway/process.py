@@ -13,9 +13,9 @@ from pathlib import Path
 
 import httpx
 
+from local.processes import free_port
 from tests.gateway.running import AWAY
 from tests.support.eventually import eventually
-from tests.support.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 

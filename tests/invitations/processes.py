@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from typing import Any
 import httpx
 import orjson
 
+from local.processes import free_port
 from services.invitations.settings import InvitationsSettings
 from tests.support.eventually import eventually
 
@@ -96,14 +96,6 @@ def running_role(
         if process.poll() is None:
             process.kill()
         process.wait()
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -58,6 +58,14 @@ async def test_no_cell_of_a_csv_result_starts_a_formula(tmp_path: Path, cell: st
     assert lines[1][2].startswith("'")
 
 
+@pytest.mark.parametrize("cell", ["Ali,=cmd()", 'Ali, "@SUM(A1)', "Ali,\uff1d1"])
+async def test_nor_does_it_where_commas_separate_cells(tmp_path: Path, cell: str) -> None:
+    path = tmp_path / "results.csv"
+    await spreadsheet.write_results(path, batches(SENT._replace(farmer_name=cell)))
+    text = path.read_text("utf-8-sig")
+    assert not any(part.lstrip(' "').startswith(("=", "@", "\uff1d")) for part in text.split(","))
+
+
 @pytest.mark.parametrize("name", ["results.csv", "results.xlsx"])
 async def test_a_result_file_can_be_uploaded_again(tmp_path: Path, name: str) -> None:
     path = tmp_path / name

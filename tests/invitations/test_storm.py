@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from local.processes import free_port
 from services.invitations.settings import InvitationsSettings
 from tests.invitations.conftest import SandboxProvider
 from tests.invitations.lists import farmers, finished, xlsx
-from tests.invitations.processes import RoleProcess, free_port, running_role
+from tests.invitations.processes import RoleProcess, running_role
 from tests.invitations.stage import Stage
 from tests.support.eventually import eventually
 

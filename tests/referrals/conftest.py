@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from local.processes import free_port
 from services.referrals.context import Context, make_context
 from services.referrals.settings import ReferralsSettings
 from tests.support.databases import Databases, FreshDatabase
-from tests.support.microsoft import CLIENT_ID, TENANT, SandboxMicrosoft, free_port, running_microsoft
+from tests.support.microsoft import CLIENT_ID, TENANT, SandboxMicrosoft, running_microsoft
 from tests.support.referrals import some_settings
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import httpx
 
+from local.processes import free_port
+
 TENANT = "3f1c9a52-7f0e-4b7c-9a64-1d1f6c2b8e10"
 CLIENT_ID = "9b1f7c04-52a8-4c39-8a4e-0c6d2f7e5b21"
 SCOPE = "https://api.partner.microsoft.com/.default"
@@ -94,10 +96,3 @@ def _wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:
                 return
         time.sleep(0.05)
     raise AssertionError("the sandbox did not listen in time")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

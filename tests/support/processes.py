@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from local.processes import free_port
 from tests.support.eventually import eventually
 from tests.support.stacks import ROOT
 
@@ -38,11 +38,3 @@ async def _listens(address: Address) -> bool:
         writer.close()
         return True
     return False
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

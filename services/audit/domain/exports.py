@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -13,17 +12,13 @@ import orjson
 from services.audit.domain.canonical import canonical
 from services.audit.domain.chain import Record
 from services.audit.domain.lines import neutralise
+from shared.csv_cells import harmless
 
 CSV_COLUMNS: Final = (
     "seq", "id", "occurred_at", "recorded_at", "service", "action", "outcome", "severity", "reason",
     "actor_kind", "actor_id", "actor_roles", "on_behalf_of", "target_kind", "target_id", "request_id", "request_path",
     "details", "hash",
 )  # fmt: skip
-# A spreadsheet runs a cell that begins with one of these, some of them also in full width and behind blanks
-# (OWASP, CSV injection).
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", "|", "%")
-# Where lists are separated by semicolons, as in a Turkish Excel, another cell begins behind each of them.
-_FORMULA_BEHIND_A_SEMICOLON: Final = re.compile(rf';(?=[\s"]*[{re.escape("".join(_FORMULA_STARTS))}])')
 
 
 def frame_line(part: str, **facts: Any) -> bytes:
@@ -75,10 +70,7 @@ def csv_lines(rows: Iterable[Iterable[Any]]) -> bytes:
 
 def harmless_cell(value: Any) -> str:
     """Write a value so that a spreadsheet takes it for text, and in one line without what acts on a terminal."""
-    text = "" if value is None else str(value)
-    starts_a_formula = text.startswith(_FORMULA_STARTS) or text.lstrip().startswith(_FORMULA_STARTS)
-    shown = _FORMULA_BEHIND_A_SEMICOLON.sub(";'", neutralise(text))
-    return f"'{shown}" if starts_a_formula else shown
+    return neutralise(harmless("" if value is None else str(value), separator=","))
 
 
 def csv_row(record: Record) -> list[Any]:

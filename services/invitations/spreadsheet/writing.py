@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import xlsxwriter
 
+from shared.csv_cells import harmless
+
 RESULT_HEADER = ("Row", "Phone", "FarmerName", "Email", "PackageTier", "Notes", "Status", "Reason", "InvitationLink")
 RESULT_WIDTHS = (8, 18, 28, 28, 12, 30, 14, 48, 56)
 TEMPLATE_HEADER = ("Phone", "FarmerName", "Email", "PackageTier", "Notes")
@@ -23,8 +25,8 @@ EXPLANATION = (
     ("Notes", "İsteğe bağlı."),
     ("", "Gizli satırlar ve sütunlar okunmaz. Sütunların sırası önemli değildir."),
 )
-# What Excel, LibreOffice and Google Sheets take for the beginning of a formula when they open a .csv file.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# The byte order mark and the semicolon are what a Turkish Excel needs to open a .csv file by a double click.
+ENCODING, SEPARATOR = "utf-8-sig", ";"
 ALL_AS_TEXT = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
 
 
@@ -82,9 +84,8 @@ def write_template() -> bytes:
 def _csv_file(path: Path) -> AbstractContextManager[_Write]:
     @contextmanager
     def opened() -> Iterator[_Write]:
-        # The BOM and the semicolon are what a Turkish Excel needs to open the file by a double click.
-        with path.open("w", encoding="utf-8-sig", newline="") as file:
-            writer = csv.writer(file, delimiter=";")
+        with path.open("w", encoding=ENCODING, newline="") as file:
+            writer = csv.writer(file, delimiter=SEPARATOR)
             writer.writerow(RESULT_HEADER)
             yield lambda rows: writer.writerows([_harmless(cell) for cell in row] for row in rows)
 
@@ -116,4 +117,4 @@ def _xlsx_file(path: Path) -> AbstractContextManager[_Write]:
 
 
 def _harmless(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
+    return harmless(cell, separator=SEPARATOR) if isinstance(cell, str) else cell
