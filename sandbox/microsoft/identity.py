@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from sandbox.microsoft.knobs import IdentityFault, Knobs, SignedInAs
 
-Answer = tuple[int, dict[str, str], dict[str, Any]]  # status, headers, body
+Answer = tuple[int, dict[str, str], dict[str, Any] | str]  # status, headers, body: JSON, or text that is none
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 _USER_CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ23456789"  # no vowels and look-alikes, as Entra's codes
 
@@ -208,16 +208,19 @@ def _device_refusal(error: str) -> Answer:
 
 
 def _fault_answer(fault: IdentityFault) -> Answer:
-    _, headers, body = _refusal(fault.error, fault.description, fault.codes, suberror=fault.suberror)
-    if fault.claims:
-        body["claims"] = fault.claims
-    if fault.retry_after:
-        headers["Retry-After"] = fault.retry_after
-    return fault.status, headers, body
+    headers = {"Retry-After": fault.retry_after} if fault.retry_after else {}
+    if fault.text is not None:
+        return fault.status, headers, fault.text
+    more = {name: value for name in ("suberror", "claims") if (value := getattr(fault, name))}
+    return fault.status, headers, _refusal_body(fault.error, fault.description, fault.codes) | more
 
 
-def _refusal(error: str, description: str, codes: list[int], *, suberror: str | None = None) -> Answer:
-    body: dict[str, Any] = {
+def _refusal(error: str, description: str, codes: list[int], **more: str) -> Answer:
+    return 400, {}, _refusal_body(error, description, codes) | more
+
+
+def _refusal_body(error: str, description: str, codes: list[int]) -> dict[str, Any]:
+    return {
         "error": error,
         "error_description": description,
         "error_codes": codes,
@@ -225,6 +228,3 @@ def _refusal(error: str, description: str, codes: list[int], *, suberror: str | 
         "trace_id": str(uuid.uuid4()),
         "correlation_id": str(uuid.uuid4()),
     }
-    if suberror:
-        body["suberror"] = suberror
-    return 400, {}, body

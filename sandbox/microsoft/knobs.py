@@ -11,6 +11,7 @@ ApiFaultKind = Literal[
     "throttled_sister_host",  # 429 in the other documented shape: {"statusCode", "message"}
     "server_error",
     "dropped_connection",  # half of the body, then the connection breaks
+    "silence",  # the request is taken and never answered
     "unauthenticated",  # an access token that Microsoft no longer takes
     "mfa_required",  # 401 with error 900421
     "claims_challenge",  # 401 with a claims challenge (continuous access evaluation)
@@ -45,6 +46,7 @@ class IdentityFault(BaseModel):
     codes: list[int] = [50173]
     claims: str | None = None
     retry_after: str | None = None
+    text: str | None = None  # in place of the JSON, as a proxy on the way answers
     times: int = 1
 
 
@@ -79,7 +81,7 @@ class Knobs(BaseModel):
     omitted_fields: list[str] = []  # of the token response: client_info, id_token, refresh_token
     with_mfa: bool = True
     identity_faults: list[IdentityFault] = []
-    token_delay_seconds: float = Field(default=0, ge=0, le=60)
+    token_delay_seconds: float = Field(default=0, ge=0, le=60)  # between the decision and its answer
 
     # The referrals API
     api_faults: list[ApiFault] = []

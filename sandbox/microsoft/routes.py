@@ -68,10 +68,11 @@ async def exchange_token(tenant: str, request: Request) -> Response:
     """Device grant and refresh grant."""
     sandbox = _sandbox(request)
     form = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
-    await asyncio.sleep(sandbox.knobs.token_delay_seconds)
     answer = sandbox.identity.exchange(form, tenant)
     grant = form.get("grant_type", "").rpartition(":")[2]
-    sandbox.counters.token_calls[f"{grant}:{answer[2].get('error', 'issued')}"] += 1
+    outcome = answer[2].get("error", "issued") if isinstance(answer[2], dict) else "garbled"
+    sandbox.counters.token_calls[f"{grant}:{outcome}"] += 1
+    await asyncio.sleep(sandbox.knobs.token_delay_seconds)
     return _json(answer)
 
 
@@ -109,7 +110,10 @@ async def list_referrals(request: Request) -> Response:
         query = odata.parse(request.query_params, knobs)
     except odata.QueryError as error:
         return _error(400, "invalidRequest", str(error))
-    if (fault := _next_fault(knobs.api_faults, query.page)) and fault.kind != "dropped_connection":
+    fault = _next_fault(knobs.api_faults, query.page)
+    if fault and fault.kind == "silence":
+        await asyncio.Event().wait()
+    if fault and fault.kind != "dropped_connection":
         return _faulty(fault)
     body = json.dumps(odata.answer(sandbox.collection, query, knobs, request.headers["host"])).encode()
     if fault:
@@ -187,6 +191,8 @@ async def _half(body: bytes) -> AsyncIterator[bytes]:
     raise ConnectionDropped
 
 
-def _json(answer: Answer) -> JSONResponse:
+def _json(answer: Answer) -> Response:
     status, headers, body = answer
+    if isinstance(body, str):
+        return Response(body, status, headers=headers, media_type="text/html")
     return JSONResponse(body, status, headers=headers)

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 import msal
 import requests
-from msal.exceptions import MsalServiceError
 
 from services.referrals.domain.failures import (
     MicrosoftUnavailable,
@@ -32,14 +33,16 @@ from services.referrals.domain.sign_ins import Account
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Three requests at most happen while a row is locked; together they stay below the 30 s of idling that Postgres allows.
-_REQUEST_SECONDS: Final = 8
+# To connect, and to hear something. Three requests at most happen while a row is locked; together they stay below the
+# 30 s of idling that Postgres allows.
+_REQUEST_SECONDS: Final = (3, 6)
 # MSAL renews a token with less than 5 minutes left; the same limit here, so that the row is locked only for that.
 _COMFORTABLE_SECONDS: Final = 300
 _RETRYABLE: Final = frozenset({"temporarily_unavailable", "server_error", "service_unavailable"})
-_NETWORK: Final = (requests.RequestException, MsalServiceError)
-# How discovery answers for a tenant that is not there.
+# How discovery, the first request of each application, answers for a tenant that is not there.
 _UNKNOWN_TENANT: Final = ([400], [404])
+# It logs a token response that it can't read, whole.
+logging.getLogger("msal").setLevel(logging.CRITICAL)
 
 Flow = dict[str, Any]
 
@@ -154,7 +157,7 @@ class Microsoft:
         with self._application(msal.SerializableTokenCache()) as application:
             flow: Flow = application.initiate_device_flow(scopes=[self._scope])
         if "user_code" not in flow:
-            raise _refusal(flow)
+            raise _failure(flow) or _refusal(flow)
         return flow
 
     def _poll(self, flow: Flow) -> SignedIn | Pending:
@@ -166,7 +169,7 @@ class Microsoft:
             return self._signed_in(result, cache)
         if result.get("error") in {"authorization_pending", "slow_down"}:
             return Pending(flow, float(flow.get("interval", 5)))  # MSAL adds 5 s to it on slow_down
-        raise _refusal(result)
+        raise _failure(result) or _refusal(result)
 
     def _signed_in(self, result: dict[str, Any], cache: msal.SerializableTokenCache) -> SignedIn:
         token_cache = cache.serialize()
@@ -189,15 +192,11 @@ class Microsoft:
                 [self._scope],
                 account=accounts[0] if accounts else None,
                 force_refresh=force,
-                # Without MsalServiceError a 5xx raises although an aging token is still good (measured).
-                http_exceptions=_NETWORK,
             )
         if result is None:
             raise SignInRequired("The stored sign-in holds no token that could be renewed: sign in again.")
         if "access_token" not in result:
-            if result.get("error") in _RETRYABLE:
-                raise MicrosoftUnavailable(_first_line(result))
-            raise SignInRequired(_in_words(result))
+            raise _failure(result) or SignInRequired(_in_words(result, otherwise="Sign in again."))
         return Token(
             result["access_token"],
             datetime.now(UTC) + timedelta(seconds=int(result["expires_in"])),
@@ -211,11 +210,18 @@ class Microsoft:
             raise PartnerCenterNotConfigured
         statuses: list[int] = []
 
-        def note_status(response: requests.Response, **_: Any) -> None:
+        def look_at_status(response: requests.Response, **_: Any) -> None:
             statuses.append(response.status_code)
+            if (
+                response.status_code == HTTPStatus.TOO_MANY_REQUESTS
+                or response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+            ):
+                # MSAL would take the body of a 429 for a refusal that only a person can mend, and a 5xx, unlike this,
+                # as a reason not to use an aging token on (measured).
+                raise requests.HTTPError(response=response)
 
         with requests.Session() as session:
-            session.hooks["response"].append(note_status)
+            session.hooks["response"].append(look_at_status)
             # REQUESTS_CA_BUNDLE in the environment would silently beat `verify` (measured).
             session.trust_env = False
             session.proxies = {"https": self._proxy_url} if self._proxy_url else {}
@@ -231,9 +237,9 @@ class Microsoft:
                     http_client=session,
                     token_cache=cache,
                 )
-            except (*_NETWORK, ValueError, KeyError, RuntimeError) as error:
+            except (requests.RequestException, ValueError, KeyError, RuntimeError) as error:
                 # MSAL: ValueError when discovery refuses or is no JSON, KeyError and RuntimeError on half an answer.
-                if isinstance(error, ValueError) and statuses[-1:] in _UNKNOWN_TENANT:
+                if isinstance(error, ValueError) and statuses in _UNKNOWN_TENANT:
                     raise PartnerCenterNotConfigured(
                         "Microsoft knows no such tenant: check HUNTER_PARTNER_CENTER_TENANT_ID "
                         "and HUNTER_PARTNER_CENTER_AUTHORITY."
@@ -262,6 +268,8 @@ def _is_section(section: dict[str, Any]) -> bool:
 def _why(error: Exception) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return "its certificate is not trusted; a proxy's own authority goes into HUNTER_PARTNER_CENTER_CA_FILE"
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"HTTP {error.response.status_code}"
     return type(error).__name__
 
 
@@ -287,16 +295,21 @@ _STATES: Final = {
 }
 
 
+def _failure(result: dict[str, Any]) -> MicrosoftUnavailable | None:
+    """Tell an error that passes by itself from a refusal."""
+    return MicrosoftUnavailable(_first_line(result)) if result.get("error") in _RETRYABLE else None
+
+
 def _refusal(result: dict[str, Any]) -> SignInRefused:
     error = str(result.get("error", "unknown"))
     state, words = _STATES.get(error, ("failed", None))
     return SignInRefused(words or _in_words(result), state=state, error=error)
 
 
-def _in_words(result: dict[str, Any]) -> str:
+def _in_words(result: dict[str, Any], *, otherwise: str = "") -> str:
     codes = [code for code in result.get("error_codes") or [] if isinstance(code, int)]
-    cures = [_CURES[code] for code in codes if code in _CURES]
-    return f"{' '.join(cures)} Microsoft says: {_first_line(result)}".strip()
+    cures = " ".join(_CURES[code] for code in codes if code in _CURES) or otherwise
+    return f"{cures} Microsoft says: {_first_line(result)}".strip()
 
 
 def _first_line(result: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +128,75 @@ async def test_a_refused_request_for_a_code_names_the_cure(
     assert f"AADSTS{code}" in refused.value.message
 
 
-async def test_one_503_does_not_block_the_sign_ins_that_follow(sandbox: SandboxMicrosoft, microsoft: Microsoft) -> None:
+@pytest.mark.parametrize("fault", [{"status": 429}, {"status": 500}, {"status": 503, "retry_after": "60"}])
+async def test_a_passing_fault_is_no_refusal_and_does_not_block_what_follows(
+    sandbox: SandboxMicrosoft, microsoft: Microsoft, fault: dict[str, Any]
+) -> None:
+    sandbox.turn(identity_faults=[{**fault, "endpoint": "devicecode"}])
+    with pytest.raises(MicrosoftUnavailable, match=f"HTTP {fault['status']}"):
+        await microsoft.begin_sign_in()
     code = await microsoft.begin_sign_in()
     sandbox.decide(code.user_code)
-    sandbox.turn(identity_faults=[{"endpoint": "token", "status": 503, "error": "temporarily_unavailable"}])
+    sandbox.turn(identity_faults=[{**fault, "endpoint": "token"}])
     with pytest.raises(MicrosoftUnavailable):
         await microsoft.poll_sign_in(code.flow)
+    signed_in = await microsoft.poll_sign_in(code.flow)
+    assert isinstance(signed_in, SignedIn)
+    sandbox.turn(identity_faults=[{**fault, "endpoint": "token"}])
+    with pytest.raises(MicrosoftUnavailable):
+        await microsoft.renew(signed_in.token_cache, force=True)
+    assert (await microsoft.renew(signed_in.token_cache, force=True)).renewed_cache
+
+
+async def test_a_temporary_error_in_the_body_is_no_refusal_either(
+    sandbox: SandboxMicrosoft, microsoft: Microsoft
+) -> None:
+    signed_in = await approved(sandbox, microsoft)
+    code = await microsoft.begin_sign_in()
+    temporary = {"error": "temporarily_unavailable", "description": "AADSTS90033: Try again later."}
+    sandbox.turn(identity_faults=[{**temporary, "endpoint": endpoint} for endpoint in ("devicecode", "token", "token")])
+    for attempt in (
+        microsoft.begin_sign_in(),
+        microsoft.poll_sign_in(code.flow),
+        microsoft.renew(signed_in.token_cache, force=True),
+    ):
+        with pytest.raises(MicrosoftUnavailable, match="AADSTS90033"):
+            await attempt
+
+
+async def test_a_retry_after_on_a_pending_code_does_not_hide_the_approval(
+    sandbox: SandboxMicrosoft, microsoft: Microsoft
+) -> None:
+    code = await microsoft.begin_sign_in()
+    pending = {"error": "authorization_pending", "codes": [70016], "retry_after": "60"}
+    sandbox.turn(identity_faults=[{**pending, "endpoint": "token", "grant": "device_code"}])
+    assert isinstance(await microsoft.poll_sign_in(code.flow), Pending)
+    sandbox.decide(code.user_code)
     assert isinstance(await microsoft.poll_sign_in(code.flow), SignedIn)
+
+
+@pytest.mark.parametrize("status", [200, 400, 404])
+async def test_an_answer_that_is_no_json_is_an_outage_and_reaches_no_log(
+    sandbox: SandboxMicrosoft, microsoft: Microsoft, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    signed_in = await approved(sandbox, microsoft)
+    garbled = '{"access_token": "at-secret"'
+    sandbox.turn(identity_faults=[{"endpoint": "token", "status": status, "text": garbled}])
+    with pytest.raises(MicrosoftUnavailable):
+        await microsoft.renew(signed_in.token_cache, force=True)
+    assert "at-secret" not in caplog.text
+
+
+async def test_a_sign_in_endpoint_that_stays_silent_is_given_up(
+    sandbox: SandboxMicrosoft, microsoft: Microsoft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed_in = await approved(sandbox, microsoft)
+    monkeypatch.setattr("services.referrals.microsoft._REQUEST_SECONDS", (0.3, 0.3))
+    sandbox.turn(token_delay_seconds=10)
+    started = time.monotonic()
+    with pytest.raises(MicrosoftUnavailable, match="Timeout"):
+        await microsoft.renew(signed_in.token_cache, force=True)
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(
@@ -208,13 +271,17 @@ async def test_an_aging_token_is_used_on_while_the_token_endpoint_is_down(
         (70043, "sign-in frequency policy.*sign in again"),
         (50076, "second factor: sign in again"),
         (53003, "Conditional Access policy.*excluded"),
+        (99999, "Sign in again"),
     ],
 )
+@pytest.mark.parametrize(
+    "kind", [{}, {"error": "interaction_required", "suberror": "basic_action", "claims": '{"access_token": {}}'}]
+)
 async def test_a_sign_in_that_microsoft_ended_needs_a_person_and_says_why(
-    sandbox: SandboxMicrosoft, microsoft: Microsoft, code: int, cure: str
+    sandbox: SandboxMicrosoft, microsoft: Microsoft, code: int, cure: str, kind: dict[str, str]
 ) -> None:
     signed_in = await approved(sandbox, microsoft)
-    fault = {"endpoint": "token", "codes": [code], "description": f"AADSTS{code}: Refused."}
+    fault = {**kind, "endpoint": "token", "codes": [code], "description": f"AADSTS{code}: Refused."}
     sandbox.turn(identity_faults=[fault])
     with pytest.raises(SignInRequired, match=f"{cure}.*AADSTS{code}"):
         await microsoft.renew(signed_in.token_cache, force=True)
