@@ -175,9 +175,9 @@ class ConnectionBody(BaseModel):
             return cls(
                 status=Condition.SIGN_IN_REQUIRED, partner_center_enabled=is_enabled, reason=SignInRequired.message
             )
-        condition = Condition.SIGN_IN_REQUIRED if cannot_open else stored.condition(datetime.now(UTC))
+        now = datetime.now(UTC)
         return cls(
-            status=condition,
+            status=Condition.SIGN_IN_REQUIRED if cannot_open else stored.condition(now),
             partner_center_enabled=is_enabled,
             account=stored.account.username,
             tenant_id=stored.account.tenant_id,
@@ -185,7 +185,7 @@ class ConnectionBody(BaseModel):
             refreshed_at=stored.refreshed_at,
             token_expires_at=stored.token_expires_at,
             expires_at=stored.expires_at,
-            reason=cannot_open or stored.refused_because,
+            reason=cannot_open or stored.complaint(now),
         )
 
 

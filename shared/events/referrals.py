@@ -27,11 +27,12 @@ class ReferralReceived(Event):
 
 
 class ReferralChanged(Event):
-    """A referral changed; `changes` maps each promoted field to its old and new value."""
+    """A referral changed: `fields` of Microsoft's object; `changes` maps each promoted one to its old and new value."""
 
     routing_key: ClassVar[str] = "referrals.referral.changed.v1"
     referral_id: str
     changes: dict[str, tuple[Any, Any]]
+    fields: list[str] = []
     updated_at: datetime | None
 
     def about(self) -> str:
@@ -75,7 +76,8 @@ class ReferralSyncFailed(SyncTask):
 
 
 class PartnerCenterSignInRequired(Event):
-    """The stored sign-in no longer works; a person must sign in."""
+    """The stored sign-in no longer works, or soon will not (`expiring`): a person must sign in."""
 
     routing_key: ClassVar[str] = "referrals.sign_in.required.v1"
+    status: Literal["expiring", "sign_in_required"] = "sign_in_required"
     reason: str

@@ -12,6 +12,7 @@ from services.referrals.commands import connection, sign_in
 from services.referrals.commands.connection import get_credential
 from services.referrals.context import Context, make_context
 from services.referrals.domain.failures import (
+    MicrosoftUnavailable,
     SignInRefused,
     SignInRequired,
     TokenCacheInvalid,
@@ -19,6 +20,7 @@ from services.referrals.domain.failures import (
 )
 from services.referrals.store import connections as connection_store
 from tests.support.databases import FreshDatabase
+from tests.support.eventually import eventually
 from tests.support.microsoft import SandboxMicrosoft
 from tests.support.referrals import (
     ADMIN,
@@ -70,6 +72,24 @@ async def test_several_processes_poll_a_sign_in_once_per_interval(context: Conte
     await asyncio.sleep(1.05)
     await asyncio.gather(*(sign_in.poll_due_sign_ins(context.access) for _ in range(5)))
     assert sandbox.state()["token_calls"] == {"device_code:authorization_pending": 1}
+
+
+async def test_no_other_process_asks_while_the_answer_to_a_poll_is_slow(
+    context: Context, sandbox: SandboxMicrosoft, fresh: FreshDatabase
+) -> None:
+    sandbox.turn(device_code_interval=0)
+    begun = await sign_in.begin_sign_in(context.access, asked_by=ADMIN)
+    sandbox.decide(begun.code.user_code)
+    sandbox.turn(token_delay_seconds=1)
+    slow = asyncio.create_task(sign_in.poll_due_sign_ins(context.access))
+    await eventually(lambda: sandbox.state()["token_calls"])
+    sandbox.turn(token_delay_seconds=0)
+    other = make_context(some_settings(sandbox, fresh))
+    await sign_in.poll_due_sign_ins(other.access)  # would hear that the code is used, and end the sign-in
+    await slow
+    assert (await rows(context, "SELECT state FROM sign_ins"))[0]["state"] == "succeeded"
+    assert sandbox.state()["token_calls"] == {"device_code:issued": 1}
+    await other.close()
 
 
 async def test_the_account_of_another_tenant_is_refused_and_nothing_is_stored(
@@ -174,6 +194,7 @@ async def test_a_renewal_never_overwrites_a_sign_in_that_finished_meanwhile(
 async def test_with_the_wrong_key_everything_says_so_and_nothing_is_overwritten(
     context: Context, sandbox: SandboxMicrosoft, fresh: FreshDatabase
 ) -> None:
+    plain = await plain_cache(context, sandbox)
     await connect(context, sandbox)
     await rows(context, "UPDATE partner_center_connections SET refreshed_at = now() - interval '8 days' RETURNING 1")
     before = await rows(context, "SELECT * FROM partner_center_connections")
@@ -183,13 +204,34 @@ async def test_with_the_wrong_key_everything_says_so_and_nothing_is_overwritten(
         lambda: sign_in.begin_sign_in(other.access, asked_by=ADMIN),
         lambda: connection.rotate_key(other.access, asked_by=ADMIN),
         lambda: connection.keep_connection_alive(other.access),
+        lambda: connection.import_cache(other.access, plain, asked_by=ADMIN),
     ]
     for attempt in attempts:
         with pytest.raises(TokenCacheKeyMismatch, match="HUNTER_PARTNER_CENTER_TOKEN_CACHE_KEYS"):
             await attempt()
     assert (await run(other)).error_code == "TOKEN_CACHE_KEY_MISMATCH"
     assert await rows(context, "SELECT * FROM partner_center_connections") == before
+    assert "refresh_token:issued" not in sandbox.state()["token_calls"]  # no one-time token was spent for nothing
     await other.close()
+
+
+async def test_a_sign_in_that_ends_where_the_stored_one_does_not_open_overwrites_nothing(
+    context: Context, sandbox: SandboxMicrosoft, fresh: FreshDatabase
+) -> None:
+    sandbox.turn(device_code_interval=0)
+    await connect(context, sandbox)
+    before = await rows(context, "SELECT * FROM partner_center_connections")
+    key = another_key()
+    both = f"{key},{some_settings(sandbox, fresh).token_cache_keys.get_secret_value()}"
+    rotating, new = (make_context(some_settings(sandbox, fresh, token_cache_keys=keys)) for keys in (both, key))
+    begun = await sign_in.begin_sign_in(rotating.access, asked_by=ADMIN)
+    sandbox.decide(begun.code.user_code)
+    await sign_in.poll_due_sign_ins(new.access)
+    ended = (await rows(context, "SELECT state, error_code FROM sign_ins WHERE sign_in_id = $1", begun.sign_in_id))[0]
+    assert ended == {"state": "failed", "error_code": "token_cache_key_mismatch"}
+    assert await rows(context, "SELECT * FROM partner_center_connections") == before
+    for opened in (rotating, new):
+        await opened.close()
 
 
 async def test_a_key_is_replaced_without_a_new_sign_in(
@@ -236,6 +278,18 @@ async def test_a_revoked_sign_in_is_told_once_and_asked_no_more(context: Context
     assert (await get_credential(context.access)).account.username == "ops@contoso.example"
 
 
+async def test_a_renewal_that_is_throttled_leaves_the_sign_in_as_it_is(
+    context: Context, sandbox: SandboxMicrosoft
+) -> None:
+    sandbox.turn(access_token_expires_in=200)
+    await connect(context, sandbox)
+    sandbox.turn(identity_faults=[{"endpoint": "token", "status": 429, "retry_after": "60"}])
+    with pytest.raises(MicrosoftUnavailable):
+        await get_credential(context.access)
+    assert await events_of(context, "referrals.sign_in.required.v1") == []
+    assert (await get_credential(context.access)).account.username == "ops@contoso.example"
+
+
 async def test_an_idle_sign_in_is_renewed_once_a_week(context: Context, sandbox: SandboxMicrosoft) -> None:
     await connect(context, sandbox)
     await connection.keep_connection_alive(context.access)
@@ -255,4 +309,18 @@ async def test_a_sign_in_about_to_expire_is_told_once(context: Context, sandbox:
         await connection.keep_connection_alive(context.access)
     told = await events_of(context, "referrals.sign_in.required.v1")
     assert len(told) == 1
+    assert told[0]["status"] == "expiring"
     assert "expires about" in told[0]["reason"]
+
+
+async def test_a_sign_in_that_nothing_can_renew_is_told_to_be_over(
+    context: Context, sandbox: SandboxMicrosoft, fresh: FreshDatabase
+) -> None:
+    await connect(context, sandbox)
+    await rows(context, "UPDATE partner_center_connections SET refreshed_at = now() - interval '90 days' RETURNING 1")
+    switched_off = make_context(some_settings(sandbox, fresh, enabled=False, client_id=None))
+    for _ in range(2):
+        await connection.keep_connection_alive(switched_off.access)
+    told = await events_of(context, "referrals.sign_in.required.v1")
+    assert [(event["status"], "Sign in again" in event["reason"]) for event in told] == [("sign_in_required", True)]
+    await switched_off.close()

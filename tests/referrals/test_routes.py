@@ -148,6 +148,38 @@ async def test_a_sign_in_through_http_from_the_code_to_the_connection(
     assert (await client.get("/api/referrals/connection", headers=admin)).json()["status"] == "sign_in_required"
 
 
+@pytest.mark.parametrize(
+    ("idle", "refused_because", "status", "words"),
+    [
+        ("0 days", None, "healthy", None),
+        ("69 days", None, "expiring", "Sign in again before."),
+        ("90 days", None, "sign_in_required", "Sign in again."),
+        ("0 days", "The sign-in was revoked: sign in again.", "sign_in_required", "sign in again"),
+    ],
+)
+async def test_each_state_of_the_connection_comes_with_its_reason_and_cure(
+    client: httpx.AsyncClient,
+    context: Context,
+    sandbox: SandboxMicrosoft,
+    admin: dict[str, str],
+    idle: str,
+    refused_because: str | None,
+    status: str,
+    words: str | None,
+) -> None:
+    await connect(context, sandbox)
+    await rows(
+        context,
+        "UPDATE partner_center_connections SET refreshed_at = now() - $1::text::interval, refused_because = $2"
+        " RETURNING 1",
+        idle,
+        refused_because,
+    )
+    body = (await client.get("/api/referrals/connection", headers=admin)).json()
+    assert (body["status"], body["account"]) == (status, "ops@contoso.example")
+    assert words in body["reason"] if words else body["reason"] is None
+
+
 async def test_the_code_is_shown_only_to_the_admin_who_asked(
     client: httpx.AsyncClient, issuer: Issuer, admin: dict[str, str]
 ) -> None:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 from services.referrals.domain.failures import (
     MicrosoftUnavailable,
+    PartnerCenterNotConfigured,
     SignInRequired,
     TokenCacheInvalid,
     TokenCacheKeyMismatch,
@@ -90,7 +91,7 @@ async def keep_connection_alive(access: Access) -> None:
             await _renew(access, access.microsoft.comfortable_token(open_cache(access, stored)), force=True)
         except SignInRequired:
             return  # told by the renewal
-        except MicrosoftUnavailable as error:
+        except (MicrosoftUnavailable, PartnerCenterNotConfigured) as error:
             log.warning("partner_center_renewal_waits reason=%s", error.message)
     await _report_condition(access, now)
 
@@ -127,6 +128,8 @@ async def import_cache(access: Access, token_cache: str, *, asked_by: Principal 
     """Take over the plain `.token_cache` file of the older tool; proves by a renewal that it works."""
     account = access.microsoft.account_of(token_cache)
     refuse_foreign_tenant(account, access.tenant_id)
+    async with access.database.connection() as conn:
+        await require_fitting_key(conn, access)
     token = await access.microsoft.renew(token_cache, force=True)
     async with access.database.transaction() as conn:
         await connect(conn, access, account, token.renewed_cache or token_cache, token.expires_at)
@@ -146,9 +149,16 @@ async def import_cache(access: Access, token_cache: str, *, asked_by: Principal 
 async def connect(
     conn: Connection, access: Access, account: Account, token_cache: str, token_expires_at: datetime
 ) -> None:
-    """Store a sign-in that somebody has just finished."""
+    """Store a sign-in that somebody has just finished, in place of one that our keys open."""
+    await require_fitting_key(conn, access)
     sealed = _seal(access, token_cache)
     await store.insert_connection(conn, account, sealed_cache=sealed, token_expires_at=token_expires_at)
+
+
+async def require_fitting_key(conn: Connection, access: Access) -> None:
+    """Raise TokenCacheKeyMismatch if a sign-in is stored that our keys do not open: only a reset throws it away."""
+    if stored := await store.find_connection(conn):
+        open_cache(access, stored)
 
 
 def open_cache(access: Access, stored: StoredSignIn) -> str:
@@ -196,12 +206,12 @@ async def _report_condition(access: Access, now: datetime) -> None:
             return
         condition = stored.condition(now)
         await store.save_condition(conn, condition, refused_because=stored.refused_because)
-        if condition is not Condition.HEALTHY:
-            reason = f"The sign-in at Partner Center expires about {stored.expires_at:%Y-%m-%d}. Sign in again before."
-            if condition is Condition.SIGN_IN_REQUIRED:
-                reason = f"The sign-in at Partner Center expired about {stored.expires_at:%Y-%m-%d}. Sign in again."
-            log.warning("partner_center_connection_expiring expires_at=%s", stored.expires_at.isoformat())
-            await outbox.add(conn, PartnerCenterSignInRequired(reason=reason))
+        if complaint := stored.complaint(now):
+            log.warning("partner_center_connection_%s expires_at=%s", condition, stored.expires_at.isoformat())
+            status: Literal["expiring", "sign_in_required"] = (
+                "expiring" if condition is Condition.EXPIRING else "sign_in_required"
+            )
+            await outbox.add(conn, PartnerCenterSignInRequired(status=status, reason=complaint))
 
 
 async def _require_sign_in(conn: Connection, stored: StoredSignIn, reason: str) -> None:

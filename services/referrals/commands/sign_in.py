@@ -20,7 +20,6 @@ from services.referrals.domain.failures import (
 )
 from services.referrals.domain.sign_ins import SignInState, refuse_foreign_tenant
 from services.referrals.microsoft import DeviceCode, Pending, SignedIn
-from services.referrals.store import connections
 from services.referrals.store import sign_ins as store
 from services.referrals.store.sign_ins import SignIn
 from shared import audit
@@ -46,8 +45,7 @@ class BegunSignIn:
 async def begin_sign_in(access: Access, *, asked_by: Principal | Actor) -> BegunSignIn:
     """Ask Microsoft for a code that a person types in; raises SignInRefused with the reason and its cure."""
     async with access.database.connection() as conn:
-        if stored := await connections.find_connection(conn):
-            connection.open_cache(access, stored)  # a wrong key is said now, not after the person has signed in
+        await connection.require_fitting_key(conn, access)  # said now, not after the person has signed in
     code = await access.microsoft.begin_sign_in()
     sign_in_id, actor = uuid7(), audit.actor_of(asked_by) if isinstance(asked_by, Principal) else asked_by
     async with access.database.transaction() as conn:
@@ -91,8 +89,8 @@ async def _poll(access: Access, sign_in: SignIn) -> None:
         if isinstance(answer, SignedIn):
             await _succeed(access, sign_in, answer)
         else:
-            await _keep_pace(access, sign_in, answer)
-    except MicrosoftUnavailable as error:
+            await _postpone(access, sign_in, answer)
+    except MicrosoftUnavailable as error:  # asked again when the claim on it runs out
         log.warning("partner_center_sign_in_waits sign_in_id=%s reason=%s", sign_in.sign_in_id, error.message)
     except SignInRefused as error:
         await _refuse(access, sign_in, error)
@@ -118,11 +116,9 @@ async def _succeed(access: Access, sign_in: SignIn, signed_in: SignedIn) -> None
     log.info("partner_center_sign_in_succeeded sign_in_id=%s tenant_id=%s", sign_in.sign_in_id, account.tenant_id)
 
 
-async def _keep_pace(access: Access, sign_in: SignIn, pending: Pending) -> None:
-    if pending.interval_seconds <= sign_in.interval_seconds:
-        return
+async def _postpone(access: Access, sign_in: SignIn, pending: Pending) -> None:
     async with access.database.transaction() as conn:
-        await store.slow_sign_in_down(
+        await store.postpone_sign_in(
             conn,
             sign_in.sign_in_id,
             sealed_flow=_seal(access, sign_in.sign_in_id, pending.flow),

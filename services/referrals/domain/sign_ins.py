@@ -66,6 +66,17 @@ class StoredSignIn:
             return Condition.SIGN_IN_REQUIRED
         return Condition.EXPIRING if now >= self.expires_at - WARN_BEFORE else Condition.HEALTHY
 
+    def complaint(self, now: datetime) -> str | None:
+        """Say what is wrong with the connection and what cures it; None while it is healthy."""
+        if self.refused_because is not None:
+            return self.refused_because
+        day = f"{self.expires_at:%Y-%m-%d}"
+        return {
+            Condition.HEALTHY: None,
+            Condition.EXPIRING: f"The sign-in at Partner Center expires about {day}. Sign in again before.",
+            Condition.SIGN_IN_REQUIRED: f"The sign-in at Partner Center expired about {day}. Sign in again.",
+        }[self.condition(now)]
+
 
 def refuse_foreign_tenant(account: Account, tenant_id: str | None) -> None:
     """Refuse an account of another tenant than ours: its referrals would be another company's."""

@@ -16,6 +16,8 @@ from shared.events.audit import Actor
 
 _COLUMNS: Final = """sign_in_id, state, asked_by, sealed_flow, verification_uri, interval_seconds, expires_at, account,
     error_code, error, created_at, finished_at"""
+# Longer than all the waits of one poll.
+_POLL_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +71,23 @@ async def get_sign_in(conn: Connection, sign_in_id: UUID) -> SignIn:
 
 
 async def take_due_sign_in(conn: Connection) -> SignIn | None:
-    """Claim one sign-in that may be polled now; no other process gets it before its interval is over again."""
+    """Claim one sign-in that may be polled now; no other process gets it before this one is done, or has died.
+
+    Else, while Microsoft's answer to this one is slow, another would hear that the code is used, and end the sign-in.
+    """
     row = await conn.fetchrow(
-        f"""UPDATE sign_ins SET next_poll_at = now() + make_interval(secs => interval_seconds)
+        f"""UPDATE sign_ins SET next_poll_at = now() + make_interval(secs => $1)
             WHERE sign_in_id = (
                 SELECT sign_in_id FROM sign_ins WHERE state = 'pending' AND next_poll_at <= now()
                 ORDER BY next_poll_at LIMIT 1 FOR UPDATE SKIP LOCKED)
-            RETURNING {_COLUMNS}"""
+            RETURNING {_COLUMNS}""",
+        _POLL_SECONDS,
     )
     return _sign_in(row) if row else None
 
 
-async def slow_sign_in_down(conn: Connection, sign_in_id: UUID, *, sealed_flow: bytes, interval_seconds: float) -> None:
-    """Keep the slower pace that Microsoft asked for."""
+async def postpone_sign_in(conn: Connection, sign_in_id: UUID, *, sealed_flow: bytes, interval_seconds: float) -> None:
+    """Give a sign-in that was polled back until its interval is over; Microsoft may have asked for a slower pace."""
     await conn.execute(
         """UPDATE sign_ins SET sealed_flow = $2, interval_seconds = $3, next_poll_at = now() + make_interval(secs => $3)
            WHERE sign_in_id = $1 AND state = 'pending'""",
