@@ -42,6 +42,8 @@ _TIMEOUT: Final = httpx.Timeout(30, connect=10)
 _LONGEST_BACKOFF_SECONDS: Final = 30.0
 # A longer wait is not slept through while a message is held; the sync notes it and comes back.
 _LONGEST_WAIT_SECONDS: Final = 60.0
+# More than that is nobody's will, and would keep every later sync waiting behind this one.
+_LONGEST_RETRY_AFTER_SECONDS: Final = 86_400.0
 # Below 500, and yet nothing is wrong with the query: too slow, locked, too early, too many.
 _PASSING: Final = frozenset({408, 423, 425, 429})
 _MFA_MISSING: Final = "900421"
@@ -154,7 +156,7 @@ class PartnerCenter:
     def _page_of(self, response: httpx.Response, target: str) -> Page:
         try:
             body = _parsed(response.content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _NoPageError("the answer is not JSON") from error
         items = body.get("value") if isinstance(body, dict) else None
         if not isinstance(items, list):
@@ -185,11 +187,12 @@ class PartnerCenter:
         """Raise for answers that no waiting cures."""
         challenge = response.headers.get("www-authenticate", "")
         if _MFA_MISSING in problem.codes:
-            raise TokenRefused(f"Partner Center asks for a second factor ({problem}).", kind="mfa")
+            cure = "enrol the account for one, then sign in again"
+            raise TokenRefused(f"Partner Center asks for a second factor: {cure} ({problem}).", kind="mfa")
         if _CLAIMS_MISSING in challenge or _CLAIMS_MISSING in problem.codes:
-            raise TokenRefused(f"Partner Center asks for further claims ({problem}).", kind="claims")
+            raise TokenRefused(f"Partner Center asks for further proof: sign in again ({problem}).", kind="claims")
         if problem.status == httpx.codes.UNAUTHORIZED:
-            raise TokenRefused(f"Partner Center refused the token ({problem}).", kind="expired")
+            raise TokenRefused(f"Partner Center refused the token: sign in again ({problem}).", kind="expired")
         if problem.status == httpx.codes.FORBIDDEN:
             raise AccessDenied(
                 f"The account needs the role Referral Admin or Referral User in Partner Center ({problem})."
@@ -292,9 +295,9 @@ def _retry_after(response: httpx.Response) -> float | None:
     """Read `Retry-After`, seconds or an HTTP date (RFC 9110, 10.2.3)."""
     text = response.headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
-        return float(text)
+        return min(_LONGEST_RETRY_AFTER_SECONDS, float(text))
     try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
+        seconds = (parsedate_to_datetime(text).astimezone(UTC) - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    return min(_LONGEST_RETRY_AFTER_SECONDS, max(0.0, seconds))

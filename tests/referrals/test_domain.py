@@ -105,6 +105,8 @@ def test_what_is_no_time_is_none(text: Any) -> None:
         (an_item(name="a NUL \x00 inside"), "NUL character"),
         (an_item(name="half of a \ud83d"), "cannot be stored: .*surrogates"),
         (an_item(details={"dealValue": 2**64}), "cannot be stored: Integer exceeds"),
+        (an_item(status="x" * 201), "a status is longer than 200"),
+        (an_item(substatus="x" * 201), "a status is longer than 200"),
     ],
 )
 def test_a_malformed_item_is_refused_with_the_reason(item: Any, reason: str) -> None:
@@ -245,6 +247,22 @@ def test_an_idle_sign_in_expires_after_90_days_and_warns_three_weeks_before(days
 
 def test_a_refused_sign_in_needs_a_person_however_young_it_is() -> None:
     assert a_stored_sign_in(refused_because="revoked").condition(NOW) is Condition.SIGN_IN_REQUIRED
+
+
+@pytest.mark.parametrize(
+    ("days", "refused_because", "complaint"),
+    [
+        (0, None, None),
+        (69, None, "The sign-in at Partner Center expires about 2026-06-02. Sign in again before."),
+        (90, None, "The sign-in at Partner Center expired about 2026-06-02. Sign in again."),
+        (90, "revoked", "revoked"),
+    ],
+)
+def test_what_is_wrong_with_a_sign_in_comes_with_its_cure(
+    days: int, refused_because: str | None, complaint: str | None
+) -> None:
+    stored = a_stored_sign_in(refused_because=refused_because)
+    assert stored.complaint(NOW + timedelta(days=days)) == complaint
 
 
 def test_an_account_of_another_tenant_is_refused_with_both_tenants_named() -> None:

@@ -107,6 +107,7 @@ async def test_a_next_link_that_leads_to_its_own_page_is_not_followed_for_ever(
 @pytest.mark.parametrize(
     "link",
     [
+        "http://attacker.example/v1.0/referrals?$skiptoken=x",
         "https://localhost.attacker.example/v1.0/referrals?$skiptoken=x",
         "https://localhost@attacker.example/v1.0/referrals?$skiptoken=x",
         "https://token@localhost/v1.0/referrals?$skiptoken=x",
@@ -193,6 +194,43 @@ async def test_retry_after_may_be_a_date(sandbox: SandboxMicrosoft, partner_cent
         await every_id(partner_center, token)
     assert throttled.value.retry_after is not None
     assert 3500 < throttled.value.retry_after <= 3600
+
+
+@pytest.mark.parametrize("retry_after", ["9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+async def test_a_retry_after_beyond_reason_is_cut_to_a_day(
+    sandbox: SandboxMicrosoft, partner_center: PartnerCenter, token: str, retry_after: str
+) -> None:
+    sandbox.turn(api_faults=[{"kind": "throttled", "retry_after": retry_after}])
+    with pytest.raises(PartnerCenterThrottled) as throttled:
+        await every_id(partner_center, token)
+    assert throttled.value.retry_after == 86_400
+
+
+@pytest.mark.parametrize("retry_after", ["soon", "-1", "Fri, 31 Dec 9999 23:59:59 -2300"])
+async def test_a_retry_after_that_cannot_be_read_is_as_good_as_none(
+    sandbox: SandboxMicrosoft, partner_center: PartnerCenter, token: str, retry_after: str
+) -> None:
+    sandbox.turn(api_faults=[{"kind": "throttled", "retry_after": retry_after}])
+    assert len(await every_id(partner_center, token)) == 250
+
+
+async def test_a_page_that_is_never_answered_is_asked_for_again(
+    sandbox: SandboxMicrosoft, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.referrals.partner_center._TIMEOUT", httpx.Timeout(1))
+    sandbox.turn(api_faults=[{"kind": "silence", "page": 2}])
+    client = a_client(sandbox)
+    assert len(await every_id(client, token)) == 250
+    assert sandbox.state()["pages"] == [1, 2, 3]
+    await client.close()
+
+
+async def test_pages_may_be_smaller_than_asked(
+    sandbox: SandboxMicrosoft, partner_center: PartnerCenter, token: str
+) -> None:
+    sandbox.turn(page_size=40)
+    assert len(await every_id(partner_center, token)) == 250
+    assert sandbox.state()["pages"] == [1, 2, 3, 4, 5, 6, 7]
 
 
 async def test_a_fault_that_stays_ends_in_unavailable_with_microsofts_request_id(

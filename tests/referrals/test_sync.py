@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from datetime import timedelta
 from typing import Any
 
@@ -79,10 +80,22 @@ async def test_a_later_sync_asks_only_for_what_changed(context: Context, sandbox
     event = (await events_of(context, "referrals.referral.changed.v1"))[0]
     assert event["referral_id"] == changed
     assert event["changes"] == {"status": ["New", "Closed"], "substatus": ["Received", "Expired"]}
+    assert event["fields"] == ["status", "substatus", "updatedDateTime"]
     history = await rows(
         context, "SELECT status FROM referral_statuses WHERE referral_id = $1 ORDER BY changed_at", changed
     )
     assert [row["status"] for row in history] == ["New", "Closed"]
+
+
+async def test_a_change_in_what_is_not_promoted_is_told_too(context: Context, sandbox: SandboxMicrosoft) -> None:
+    await connect(context, sandbox)
+    await run(context)
+    sandbox.change(change={sandbox.referral_id(3): {"salesStage": "Close", "registrations": None, "novel": [1]}})
+    assert (await run(context)).counts.updated == 1
+    event = (await events_of(context, "referrals.referral.changed.v1"))[0]
+    assert event["changes"] == {}
+    assert event["fields"] == ["novel", "registrations", "salesStage", "updatedDateTime"]
+    assert len(await rows(context, "SELECT 1 FROM referral_statuses WHERE referral_id = $1", event["referral_id"])) == 1
 
 
 async def test_the_overlap_finds_what_came_in_late_with_an_older_time(
@@ -133,6 +146,13 @@ async def test_malformed_items_are_set_aside_with_the_reason_and_stop_nothing(
         "times": 4,
     }
     assert len({row["reason"] for row in rejected}) == 5
+
+
+async def test_a_status_that_no_index_can_hold_is_set_aside(context: Context, sandbox: SandboxMicrosoft) -> None:
+    await connect(context, sandbox)
+    sandbox.change(change={sandbox.referral_id(7): {"substatus": secrets.token_hex(5_000)}})
+    done = await run(context)
+    assert (done.state, done.counts.created, done.counts.rejected) == ("succeeded", 249, 1)
 
 
 async def test_a_malformed_item_is_set_aside_once_however_often_it_comes(

@@ -176,6 +176,19 @@ async def test_a_next_link_to_its_own_page_ends_the_sync(context: Context, sandb
     assert (done.pages, done.error_code) == (1, "PARTNER_CENTER_NEXT_LINK_REFUSED")
 
 
+async def test_when_no_continuation_is_taken_the_switch_for_it_is_named(
+    context: Context, sandbox: SandboxMicrosoft, fresh: FreshDatabase
+) -> None:
+    await connect(context, sandbox)
+    sandbox.turn(skip_token_honoured_on="given_path")
+    done = await run(context)
+    assert (done.state, done.error_code) == ("failed", "PARTNER_CENTER_QUERY_REFUSED")
+    assert "HUNTER_PARTNER_CENTER_NEXT_LINK" in (done.error or "")
+    switched = make_context(some_settings(sandbox, fresh, next_link="follow"))
+    assert (await run(switched)).state == "succeeded"
+    await switched.close()
+
+
 async def test_a_token_granted_under_another_scope_is_not_renewed_for_each_page(
     context: Context, sandbox: SandboxMicrosoft
 ) -> None:

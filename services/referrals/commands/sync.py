@@ -24,7 +24,7 @@ from services.referrals.domain.failures import (
     TokenCacheKeyMismatch,
     TokenRefused,
 )
-from services.referrals.domain.referrals import Referral, Rejected, newest_of_each, read_items
+from services.referrals.domain.referrals import Referral, Rejected, changed_fields, newest_of_each, read_items
 from services.referrals.domain.syncs import Counts, Listing, Mode, Sync, SyncState
 from services.referrals.microsoft import Token
 from services.referrals.partner_center import PartnerCenter, ReadAhead
@@ -32,7 +32,7 @@ from services.referrals.store import connections as connection_store
 from services.referrals.store import referrals as referral_store
 from services.referrals.store import syncs as store
 from shared import audit, outbox
-from shared.db import Connection, Database, DatabaseUnavailable
+from shared.db import Connection, Database, DatabaseUnavailable, Row
 from shared.errors import Failure, Unavailable
 from shared.events import (
     Event,
@@ -57,6 +57,10 @@ _FINAL: Final = (
     TokenCacheKeyMismatch,
     TokenCacheInvalid,
     PartnerCenterNotConfigured,
+)
+# Nobody documents which address takes a $skiptoken (facts 1.2).
+_CONTINUATION_CURE: Final = (
+    "No page after the first one is given: set HUNTER_PARTNER_CENTER_NEXT_LINK to the other of lift and follow."
 )
 # Longer than every wait inside one attempt; beyond it the message must have been lost with a dead letter or a queue.
 _STALLED_SECONDS: Final = 900.0
@@ -189,8 +193,10 @@ async def _fetch_page(
             if is_beyond_renewal and await require_sign_in(access, credential, error.message):
                 raise SignInRequired(error.message) from error
             refused = credential.token
-        except QueryRefused:
+        except QueryRefused as error:
             simpler = sync.fall_back()
+            if simpler is None and sync.next_target is not None:
+                raise QueryRefused(f"{error.message} {_CONTINUATION_CURE}") from error
             if simpler is None:
                 raise
             log.warning("partner_center_query_refused listing=%s next=%s", sync.listing, simpler.listing)
@@ -261,21 +267,25 @@ async def _store_referrals(conn: Connection, referrals: list[Referral]) -> tuple
     """Insert, update or leave alone; gives how many were created and updated, and which were known before."""
     known = await referral_store.find_referrals(conn, [referral.referral_id for referral in referrals])
     created = [referral for referral in referrals if referral.referral_id not in known]
-    updated, events, statuses = [], [_received(referral) for referral in created], list(created)
-    for referral in referrals:
-        row = known.get(referral.referral_id)
-        if row is None or row["digest"] == referral.digest or referral.updated_at < row["updated_at"]:
-            continue
-        updated.append(referral)
-        changes = referral_store.changes_between(row, referral)
-        events.append(_changed(referral, changes))
-        if changes.keys() & {"status", "substatus"}:
-            statuses.append(referral)
+    updated = [
+        referral
+        for referral in referrals
+        if (row := known.get(referral.referral_id)) is not None
+        and row["digest"] != referral.digest
+        and row["updated_at"] <= referral.updated_at
+    ]
+    before = await referral_store.find_raw(conn, [referral.referral_id for referral in updated])
+    changed = [_changed(known[referral.referral_id], before[referral.referral_id], referral) for referral in updated]
+    moved = [
+        referral
+        for referral, event in zip(updated, changed, strict=True)
+        if event.changes.keys() & {"status", "substatus"}
+    ]
     await referral_store.save_referrals(conn, created + updated)
-    await referral_store.insert_statuses(conn, statuses)
+    await referral_store.insert_statuses(conn, created + moved)
     if reappeared := [referral_id for referral_id, row in known.items() if row["missing_since"]]:
         await referral_store.note_seen(conn, reappeared)
-    await outbox.add_many(conn, events)
+    await outbox.add_many(conn, [*map(_received, created), *changed])
     return len(created), len(updated), list(known)
 
 
@@ -291,8 +301,13 @@ def _received(referral: Referral) -> Event:
     )
 
 
-def _changed(referral: Referral, changes: dict[str, tuple[Any, Any]]) -> Event:
-    return ReferralChanged(referral_id=referral.referral_id, changes=changes, updated_at=referral.updated_at)
+def _changed(row: Row, raw_before: dict[str, Any], referral: Referral) -> ReferralChanged:
+    return ReferralChanged(
+        referral_id=referral.referral_id,
+        changes=referral_store.changes_between(row, referral),
+        fields=changed_fields(raw_before, referral),
+        updated_at=referral.updated_at,
+    )
 
 
 async def _succeed(database: Database, sync: Sync) -> None:
@@ -344,6 +359,8 @@ async def _note_wait(database: Database, sync: Sync, error: Unavailable) -> None
         until = datetime.now(UTC) + timedelta(seconds=error.retry_after)
     async with database.transaction() as conn:
         known = await store.lock_sync(conn, sync.task_id)
+        if not known.state.is_open:
+            return
         await store.save_sync(conn, replace(known, wait_until=until, error_code=error.code, error=error.message))
     log.warning("partner_center_sync_waits task_id=%s reason=%s", sync.task_id, error.message)
 

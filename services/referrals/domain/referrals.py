@@ -20,6 +20,8 @@ _FREE_MAIL: Final = frozenset(
     {"gmail.com", "googlemail.com", "hotmail.com", "live.com", "outlook.com", "yahoo.com", "icloud.com"}
 )
 _LONGEST_ID: Final = 200
+# What the index of the history of statuses can hold, with much to spare.
+_LONGEST_STATUS: Final = 200
 # An escaped NUL, but not an escaped backslash before the letters u0000.
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 # What `changes` of ReferralChanged and the comparison look at.
@@ -105,6 +107,9 @@ def parse_referral(item: Any) -> Referral:
     updated_at = parse_moment(updated_raw)
     if updated_at is None or not isinstance(updated_raw, str):
         raise MalformedError("updatedDateTime is missing or no time")
+    status, substatus = _text(item, "status"), _text(item, "substatus")
+    if max(len(status or ""), len(substatus or "")) > _LONGEST_STATUS:
+        raise MalformedError(f"a status is longer than {_LONGEST_STATUS} characters")
     raw = _as_json(item)
     customer, details = _object(item, "customerProfile"), _object(item, "details")
     return Referral(
@@ -115,8 +120,8 @@ def parse_referral(item: Any) -> Referral:
         direction=_text(item, "direction"),
         qualification=_text(item, "qualification"),
         category=_category(item),
-        status=_text(item, "status"),
-        substatus=_text(item, "substatus"),
+        status=status,
+        substatus=substatus,
         status_reason=_text(item, "statusReason"),
         company_name=_text(customer, "name"),
         domain=_domain(customer),
@@ -150,6 +155,12 @@ def newest_of_each(referrals: Iterable[Referral]) -> list[Referral]:
         if known is None or referral.updated_at >= known.updated_at:
             newest[referral.referral_id] = referral
     return [newest[referral_id] for referral_id in sorted(newest)]
+
+
+def changed_fields(raw_before: dict[str, Any], referral: Referral) -> list[str]:
+    """Name the fields of Microsoft's object that a newer state changes, promoted or not."""
+    after = orjson.loads(referral.raw)
+    return sorted(name for name in raw_before.keys() | after.keys() if raw_before.get(name) != after.get(name))
 
 
 def _sound_id(item: Any) -> str | None:

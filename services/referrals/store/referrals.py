@@ -69,6 +69,16 @@ async def find_referrals(conn: Connection, referral_ids: Sequence[str]) -> Mappi
     return {row["referral_id"]: row for row in rows}
 
 
+async def find_raw(conn: Connection, referral_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Give what Microsoft sent of these ids before."""
+    if not referral_ids:
+        return {}
+    rows = await conn.fetch(
+        "SELECT referral_id, raw FROM partner_center_referrals WHERE referral_id = ANY($1)", referral_ids
+    )
+    return {row["referral_id"]: row["raw"] for row in rows}
+
+
 async def save_referrals(conn: Connection, referrals: Sequence[Referral]) -> None:
     """Insert or update; an older state never overwrites a newer one."""
     if referrals:
