@@ -21,7 +21,7 @@ from services.referrals.commands import connection, sign_in
 from services.referrals.commands import sync as sync_commands
 from services.referrals.context import Context, make_context
 from services.referrals.domain.failures import SignInRequired, TokenCacheInvalid
-from services.referrals.domain.sign_ins import SignInState
+from services.referrals.domain.sign_ins import Condition, SignInState
 from services.referrals.domain.syncs import Sync, SyncState
 from services.referrals.settings import ReferralsSettings
 from services.referrals.store import connections as connection_store
@@ -36,6 +36,7 @@ from shared.migrate import migrate_step
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _POLL_SECONDS: Final = 0.5
 _OPERATOR: Final = Actor(kind="operator")
+_STDIN: Final = Path("-")
 
 
 def _amqp_url() -> str:
@@ -116,20 +117,20 @@ def rotate_key() -> None:
 
 
 @app.command("import-cache")
-def import_cache(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)]) -> None:
-    """Take over the plain `.token_cache` file of the older tool; delete the file afterwards."""
+def import_cache(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, allow_dash=True)]) -> None:
+    """Take over the plain `.token_cache` file of the older tool (`-`: standard input); delete the file afterwards."""
 
     async def work(context: Context) -> None:
         account = await connection.import_cache(context.access, _text_of(file), asked_by=_OPERATOR)
         typer.echo(f"Account cached: {account.username}")
-        typer.echo(f"Now delete {file}: it is readable to whoever finds it.")
+        typer.echo(f"Now delete {'the file' if file == _STDIN else file}: it is readable to whoever finds it.")
 
     _run(work)
 
 
 def _text_of(file: Path) -> str:
     try:
-        return file.read_text()
+        return (sys.stdin.buffer.read() if file == _STDIN else file.read_bytes()).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise TokenCacheInvalid(f"{file} cannot be read as text: {error}") from error
 
@@ -162,11 +163,13 @@ async def _show_connection(context: Context) -> None:
     typer.echo(f"Account cached: {stored.account.username}")
     typer.echo(f"Tenant: {stored.account.tenant_id}")
     typer.echo(f"Token expires: {stored.token_expires_at:%Y-%m-%d %H:%M:%S} UTC (renewed by itself)")
-    typer.echo(
-        f"Sign-in: {stored.condition(datetime.now(UTC))}, expires about {stored.expires_at:%Y-%m-%d} if it is not used"
-    )
-    if stored.refused_because:
-        raise Failure(stored.refused_because)
+    now = datetime.now(UTC)
+    condition, complaint = stored.condition(now), stored.complaint(now)
+    typer.echo(f"Sign-in: {condition}, expires about {stored.expires_at:%Y-%m-%d} if it is not used")
+    if condition is Condition.SIGN_IN_REQUIRED:
+        raise Failure(complaint)
+    if complaint:
+        typer.echo(complaint)
 
 
 async def _sync(context: Context, *, full: bool, wait: bool) -> None:

@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 import pytest
 
-from services.referrals.commands import sync
 from services.referrals.consumers import HANDLERS
 from services.referrals.context import Context
 from services.referrals.store import syncs as store
 from shared import topology
+from shared.db import DatabaseUnavailable
 from shared.events import ReferralSyncRequested, encode
 from shared.worker import Work
 from tests.support.eventually import eventually
 from tests.support.messages import depth, publishing, to_queue
 from tests.support.microsoft import SandboxMicrosoft
-from tests.support.referrals import ADMIN, connect
+from tests.support.referrals import ask, connect, value
 from tests.support.running import running
 
 WORK = Work(topology.REFERRALS_SYNC, HANDLERS)
 
 
-async def ask(context: Context) -> UUID:
-    async with context.database.transaction() as conn:
-        task, _ = await sync.request_sync(conn, context.rules, mode="incremental", asked_by=ADMIN)
-    return task.task_id
-
-
 async def state_of(context: Context, task_id: UUID) -> str:
     async with context.database.connection() as conn:
         return str((await store.get_sync(conn, task_id)).state)
-
-
-async def value(context: Context, query: str) -> Any:
-    async with context.database.connection() as conn:
-        return await conn.fetchval(query)
 
 
 async def test_a_sync_that_was_asked_for_is_carried_out_by_a_worker(
@@ -108,3 +96,29 @@ async def test_a_fault_at_any_page_is_retried_over_the_ladder_and_resumed(
 
         await eventually(is_done, within=30)
     assert sandbox.state()["pages"] == [1, 2, 3]
+
+
+async def test_a_sync_goes_on_after_the_database_has_cut_every_connection(
+    context: Context, sandbox: SandboxMicrosoft, broker: str
+) -> None:
+    await connect(context, sandbox)
+    sandbox.turn(page_delay_seconds=0.5)
+    task_id = await ask(context)
+    async with running(context.database, broker, context=context, work=[WORK]):
+        await eventually(lambda: value(context, "SELECT pages > 0 FROM referral_syncs"))
+        cut = await value(
+            context,
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        assert cut > 0
+
+        async def is_done() -> bool:
+            try:
+                return await state_of(context, task_id) == "succeeded"
+            except DatabaseUnavailable:
+                return False
+
+        await eventually(is_done, within=30)
+    assert await value(context, "SELECT ROW(pages, fetched, created)::text FROM referral_syncs") == "(3,250,250)"
+    assert await value(context, "SELECT count(*) FROM partner_center_referrals") == 250

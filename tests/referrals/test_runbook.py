@@ -13,7 +13,7 @@ import pytest
 from services.referrals.context import Context
 from services.referrals.settings import DEVELOPMENT_KEYS
 from tests.support.microsoft import SandboxMicrosoft
-from tests.support.referrals import a_worker, another_key, connect, plain_cache, run_command
+from tests.support.referrals import a_worker, another_key, connect, plain_cache, rows, run_command
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbooks" / "partner-center-sign-in.md"
 PREFIX = "python -m services.referrals "
@@ -25,6 +25,7 @@ class Situation(NamedTuple):
     """What a section of the runbook presumes."""
 
     signed_in: bool = False
+    idle_days: int = 0
     has_plain_cache: bool = False
     knobs: dict[str, Any] = {}
     environment: dict[str, str] = {}
@@ -43,6 +44,7 @@ SITUATIONS = {
     "Blocked by Conditional Access": Situation(knobs={"conditional_access_block": True, "device_code_expires_in": 2}),
     "Second factor missing": Situation(signed_in=True, knobs={"with_mfa": False}),
     "Revoked": Situation(signed_in=True, knobs={"access_token_expires_in": 100, **REVOKED}),
+    "Expiring": Situation(signed_in=True, idle_days=75),
     "Switched off": Situation(environment={"HUNTER_PARTNER_CENTER_ENABLED": "false"}),
 }
 
@@ -74,6 +76,11 @@ async def test_the_commands_of_a_section_print_what_it_says(
     sandbox.turn(auto_approve=True, **situation.knobs)
     if situation.signed_in:
         await connect(context, sandbox)
+        await rows(
+            context,
+            "UPDATE partner_center_connections SET refreshed_at = now() - make_interval(days => $1) RETURNING 1",
+            situation.idle_days,
+        )
     cache = tmp_path / ".token_cache"
     if situation.has_plain_cache:
         cache.write_text(await plain_cache(context, sandbox))

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from services.referrals.commands import sync
 from services.referrals.context import Context
 from tests.support.eventually import eventually
 from tests.support.microsoft import SandboxMicrosoft
-from tests.support.referrals import ADMIN, ROOT, a_worker, connect, run_command
+from tests.support.referrals import ROOT, a_worker, ask, connect, plain_cache, run_command, value
 
 PAGES = 10
-
-
-async def value(context: Context, query: str) -> Any:
-    async with context.database.connection() as conn:
-        return await conn.fetchval(query)
-
-
-async def ask(context: Context) -> None:
-    async with context.database.transaction() as conn:
-        await sync.request_sync(conn, context.rules, mode="incremental", asked_by=ADMIN)
 
 
 async def test_a_worker_killed_on_each_page_loses_nothing_and_doubles_nothing(
@@ -33,12 +22,17 @@ async def test_a_worker_killed_on_each_page_loses_nothing_and_doubles_nothing(
 ) -> None:
     sandbox.reset(PAGES * 100)
     await connect(context, sandbox)
-    sandbox.turn(page_delay_seconds=0.2)
+    # Each page stays away the first time it is asked for; then it comes.
+    sandbox.turn(api_faults=[{"kind": "silence", "page": page} for page in range(1, PAGES + 1)])
     await ask(context)
-    for page in range(1, PAGES):
+    for done in range(PAGES):
         with a_worker(environment, tmp_path / "worker.log") as worker:
-            reached = f"SELECT pages >= {page} FROM referral_syncs"  # noqa: S608 - a number
-            await eventually(lambda query=reached: value(context, query), within=30)  # type: ignore[misc]
+
+            async def is_at_the_next_page(done: int = done) -> bool:
+                is_asked_for = sandbox.state()["knobs"]["api_faults"][done]["times"] == 0
+                return is_asked_for and bool(await value(context, "SELECT pages FROM referral_syncs") == done)
+
+            await eventually(is_at_the_next_page, within=30)
             worker.kill()
     with a_worker(environment, tmp_path / "worker.log"):
         await eventually(lambda: value(context, "SELECT state = 'succeeded' FROM referral_syncs"), within=30)
@@ -48,7 +42,10 @@ async def test_a_worker_killed_on_each_page_loses_nothing_and_doubles_nothing(
     assert await value(context, "SELECT ROW(pages, fetched, created, updated)::text FROM referral_syncs") == (
         f"({PAGES},{PAGES * 100},{PAGES * 100},0)"
     )
-    assert (tmp_path / "worker.log").read_text().count("partner_center_sync_task_started") > 2
+    resumed = re.findall(
+        r"partner_center_sync_task_started \S+ pages_done=(\d+)", (tmp_path / "worker.log").read_text()
+    )
+    assert [int(pages) for pages in resumed] == [0, *range(PAGES)]
 
 
 async def test_malformed_settings_end_a_command_with_the_variable_and_no_stack_trace(
@@ -65,9 +62,10 @@ async def test_a_file_that_is_no_token_cache_is_refused_in_one_line(
 ) -> None:
     file = tmp_path / ".token_cache"
     file.write_bytes(b"\xff\xfe\x00")
-    code, output = await run_command(environment, "import-cache", str(file))
-    assert (code, len(output.splitlines())) == (1, 1)
-    assert "cannot be read as text" in output
+    for name, content in ((str(file), b""), ("-", file.read_bytes())):
+        code, output = await run_command(environment, "import-cache", name, given=content)
+        assert (code, len(output.splitlines())) == (1, 1)
+        assert "cannot be read as text" in output
     assert await value(context, "SELECT count(*) FROM partner_center_connections") == 0
 
 
@@ -106,15 +104,28 @@ async def test_128_needs_of_4_processes_at_once_cost_one_renewal(
 async def test_a_restarted_service_needs_no_new_sign_in_and_logs_no_secret(
     context: Context, sandbox: SandboxMicrosoft, environment: dict[str, str], tmp_path: Path
 ) -> None:
+    sandbox.turn(access_token_expires_in=200)  # so short that each process has to renew it
     await connect(context, sandbox)
     log = tmp_path / "worker.log"
     for number in (1, 2):
         with a_worker(environment, log):
             code, output = await run_command(environment, "sync", "--wait")
             assert code == 0, (number, output)
-    assert sandbox.state()["token_calls"] == {"device_code:issued": 1}
+    calls = sandbox.state()["token_calls"]
+    assert calls.pop("device_code:issued") == 1
+    assert calls.keys() == {"refresh_token:issued"}
     assert '"partner_center_referrals_fetched count=250"' in log.read_text()
     assert not any(secret in log.read_text() for secret in ('"at-', " at-", '"rt-', " rt-"))
+
+
+async def test_a_token_cache_can_come_by_standard_input(
+    context: Context, sandbox: SandboxMicrosoft, environment: dict[str, str]
+) -> None:
+    plain = await plain_cache(context, sandbox)
+    assert await run_command(environment, "import-cache", "-", given=plain.encode()) == (
+        0,
+        "Account cached: ops@contoso.example\nNow delete the file: it is readable to whoever finds it.\n",
+    )
 
 
 @pytest.mark.slow

@@ -98,7 +98,7 @@ def a_worker(environment: dict[str, str], log: Path) -> Iterator[subprocess.Pope
             process.send_signal(signal.SIGTERM)
 
 
-async def run_command(environment: dict[str, str], *words: str) -> tuple[int, str]:
+async def run_command(environment: dict[str, str], *words: str, given: bytes = b"") -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -106,10 +106,11 @@ async def run_command(environment: dict[str, str], *words: str) -> tuple[int, st
         *words,
         cwd=ROOT,
         env=environment,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await process.communicate()
+    output, _ = await process.communicate(given)
     return process.returncode or 0, output.decode()
 
 
@@ -122,8 +123,13 @@ async def rows(context: Context, query: str, *values: Any) -> list[dict[str, Any
         return [dict(row) for row in await conn.fetch(query, *values)]
 
 
+async def value(context: Context, query: str) -> Any:
+    async with context.database.connection() as conn:
+        return await conn.fetchval(query)
+
+
 async def count(context: Context) -> int:
-    return int((await rows(context, "SELECT count(*) FROM partner_center_referrals"))[0]["count"])
+    return int(await value(context, "SELECT count(*) FROM partner_center_referrals"))
 
 
 async def ask(context: Context, mode: Mode = "incremental") -> UUID:
