@@ -112,7 +112,7 @@ async def list_referrals(request: Request) -> Response:
         return _error(400, "invalidRequest", str(error))
     fault = _next_fault(knobs.api_faults, query.page)
     if fault and fault.kind == "silence":
-        await asyncio.Event().wait()
+        await _until_gone(request)
     if fault and fault.kind != "dropped_connection":
         return _faulty(fault)
     body = json.dumps(odata.answer(sandbox.collection, query, knobs, request.headers["host"])).encode()
@@ -165,6 +165,7 @@ def _faulty(fault: ApiFault) -> Response:
     status, code, text, more = {
         "throttled": (429, "tooManyRequests", "Wait until an amount of time has elapsed.", {}),
         "server_error": (fault.status, "serviceNotAvailable", "The service is not available.", {}),
+        "silence": (504, "serviceNotAvailable", "Nobody is there any more to hear this.", {}),
         "unauthenticated": (401, "unauthenticated", "The caller is not authenticated.", _invalid_token()),
         "mfa_required": (401, "900421", "MFA is required for this call.", _invalid_token()),
         "insufficient_claims": (403, "insufficient_claims", "Conditional Access asks for more.", {}),
@@ -184,6 +185,11 @@ def _error(status: int, code: str, message: str, headers: dict[str, str] | None 
 
 def _headers() -> dict[str, str]:
     return {"request-id": str(uuid.uuid4())}
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _half(body: bytes) -> AsyncIterator[bytes]:

@@ -117,7 +117,7 @@ def rotate_key() -> None:
 
 
 @app.command("import-cache")
-def import_cache(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, allow_dash=True)]) -> None:
+def import_cache(file: Annotated[Path, typer.Argument()]) -> None:
     """Take over the plain `.token_cache` file of the older tool (`-`: standard input); delete the file afterwards."""
 
     async def work(context: Context) -> None:

@@ -19,7 +19,7 @@ from shared.pagination import encode_cursor
 from tests.support.asgi import calling
 from tests.support.databases import FreshDatabase
 from tests.support.microsoft import SandboxMicrosoft
-from tests.support.referrals import ADMIN, another_key, connect, rows, some_settings
+from tests.support.referrals import ADMIN, connect, rows, some_settings
 from tests.support.tokens import Issuer
 
 
@@ -148,38 +148,6 @@ async def test_a_sign_in_through_http_from_the_code_to_the_connection(
     assert (await client.get("/api/referrals/connection", headers=admin)).json()["status"] == "sign_in_required"
 
 
-@pytest.mark.parametrize(
-    ("idle", "refused_because", "status", "words"),
-    [
-        ("0 days", None, "healthy", None),
-        ("69 days", None, "expiring", "Sign in again before."),
-        ("90 days", None, "sign_in_required", "Sign in again."),
-        ("0 days", "The sign-in was revoked: sign in again.", "sign_in_required", "sign in again"),
-    ],
-)
-async def test_each_state_of_the_connection_comes_with_its_reason_and_cure(
-    client: httpx.AsyncClient,
-    context: Context,
-    sandbox: SandboxMicrosoft,
-    admin: dict[str, str],
-    idle: str,
-    refused_because: str | None,
-    status: str,
-    words: str | None,
-) -> None:
-    await connect(context, sandbox)
-    await rows(
-        context,
-        "UPDATE partner_center_connections SET refreshed_at = now() - $1::text::interval, refused_because = $2"
-        " RETURNING 1",
-        idle,
-        refused_because,
-    )
-    body = (await client.get("/api/referrals/connection", headers=admin)).json()
-    assert (body["status"], body["account"]) == (status, "ops@contoso.example")
-    assert words in body["reason"] if words else body["reason"] is None
-
-
 async def test_the_code_is_shown_only_to_the_admin_who_asked(
     client: httpx.AsyncClient, issuer: Issuer, admin: dict[str, str]
 ) -> None:
@@ -257,21 +225,6 @@ async def test_a_setting_that_keeps_a_sign_in_from_beginning_is_named(
     assert words in answer.json()["detail"]
     assert ("retry-after" in answer.headers) == (status == 503)
     await context.close()
-
-
-async def test_with_the_wrong_key_the_connection_says_so_and_no_sign_in_begins_over_it(
-    context: Context, sandbox: SandboxMicrosoft, fresh: FreshDatabase, issuer: Issuer, admin: dict[str, str]
-) -> None:
-    await connect(context, sandbox)
-    settings = some_settings(sandbox, fresh, token_cache_keys=another_key())
-    other = make_context(settings)
-    async with calling(an_app(other, settings, issuer)) as client:
-        body = (await client.get("/api/referrals/connection", headers=admin)).json()
-        assert (body["status"], body["account"]) == ("sign_in_required", "ops@contoso.example")
-        assert "HUNTER_PARTNER_CENTER_TOKEN_CACHE_KEYS" in body["reason"]
-        refused = await client.post("/api/referrals/sign-in", headers=admin)
-        assert (refused.status_code, refused.json()["code"]) == (409, "TOKEN_CACHE_KEY_MISMATCH")
-    await other.close()
 
 
 async def test_a_sync_and_the_history_of_syncs_can_be_watched(
