@@ -25,8 +25,8 @@ def mail_server(port: int, file: Path, *options: str) -> Iterator[None]:
         assert eventually(lambda: answers(port), 60), "the mail server did not start"
         yield
     finally:
-        process.terminate()
-        process.wait(timeout=10)
+        process.kill()
+        process.wait(timeout=60)
 
 
 def letters_in(file: Path) -> list[dict[str, Any]]:

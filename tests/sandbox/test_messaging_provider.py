@@ -263,4 +263,4 @@ async def test_it_runs_as_a_process_of_its_own() -> None:
             await eventually(answers, what="the provider")
     finally:
         process.terminate()
-        assert process.wait(timeout=10) in {0, -15}
+        assert process.wait(timeout=60) in {0, -15}
