@@ -133,10 +133,14 @@ def _stop(run_dir: Path) -> None:
 
 
 def _finish(stop: Callable[[], None]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave half of it running
-    with step("Stopping everything"):
-        stop()
+    # An impatient second Ctrl-C must not leave half of it running.
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with step("Stopping everything"):
+            stop()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _introduce(description: dict[str, Any]) -> None:

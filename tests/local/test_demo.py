@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,14 @@ from local.tour.guide import Guide, NotAsPromised
 from local.tour.journey import Step
 from local.tour.system import LocalSystem
 from local.tour.telling import Printer, describe_json
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """A command treats SIGTERM as Ctrl-C; the tests after these do not."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def holds(guide: Guide) -> None:
@@ -67,6 +77,21 @@ def test_what_was_started_is_stopped_when_the_start_fails(monkeypatch: pytest.Mo
         commands.main(["demo"])
     assert ending.value.code == 1
     assert stopped == [tmp_path / "demo"]
+
+
+def test_only_while_it_stops_what_it_started_a_command_hears_no_signal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    heard: list[Any] = []
+    monkeypatch.setattr(commands, "RUN", tmp_path)
+    monkeypatch.setattr(stack, "up", lambda _: {"gateway_url": "http://127.0.0.1:1"})
+    monkeypatch.setattr(journey, "STEPS", ())
+    monkeypatch.setattr(stack, "down", lambda _: heard.extend(map(signal.getsignal, (signal.SIGINT, signal.SIGTERM))))
+    with pytest.raises(SystemExit):
+        commands.main(["demo"])
+    assert heard == [signal.SIG_IGN] * 2
+    # Whoever is started later would otherwise never hear them either: what is ignored is inherited.
+    assert signal.SIG_IGN not in map(signal.getsignal, (signal.SIGINT, signal.SIGTERM))
 
 
 def test_what_is_shown_holds_no_secret() -> None:
