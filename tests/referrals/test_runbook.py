@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +12,7 @@ from services.referrals.context import Context
 from services.referrals.settings import DEVELOPMENT_KEYS
 from tests.support.microsoft import SandboxMicrosoft
 from tests.support.referrals import a_worker, another_key, connect, plain_cache, rows, run_command
+from tests.support.runbooks import assert_printed, sections
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbooks" / "partner-center-sign-in.md"
 PREFIX = "python -m services.referrals "
@@ -49,23 +48,8 @@ SITUATIONS = {
 }
 
 
-def sections() -> dict[str, list[tuple[str, str]]]:
-    """Read the commands of each section and what each prints."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for section in RUNBOOK.read_text().split("\n## ")[1:]:
-        title, _, body = section.partition("\n")
-        found[title] = [pair for block in re.findall(r"```console\n(.*?)```", body, re.DOTALL) for pair in steps(block)]
-    return {title: commands for title, commands in found.items() if commands}
-
-
-def steps(block: str) -> Iterator[tuple[str, str]]:
-    for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-        line, _, output = step.partition("\n")
-        yield line, output
-
-
 def test_every_section_with_commands_is_tried() -> None:
-    assert sections().keys() == SITUATIONS.keys()
+    assert sections(RUNBOOK).keys() == SITUATIONS.keys()
 
 
 @pytest.mark.parametrize("title", SITUATIONS)
@@ -85,13 +69,12 @@ async def test_the_commands_of_a_section_print_what_it_says(
     if situation.has_plain_cache:
         cache.write_text(await plain_cache(context, sandbox))
     own = environment | situation.environment
-    commands = sections()[title]
-    needs_worker = any("--wait" in line for line, _ in commands)
+    steps = sections(RUNBOOK)[title]
+    needs_worker = any("--wait" in line for line, _ in steps)
     with a_worker(own, tmp_path / "worker.log") if needs_worker else nullcontext():
-        for line, expected in commands:
+        for step in steps:
+            line = step[0]
             assert line.startswith(PREFIX), line
             words = line.removeprefix(PREFIX).replace(cache.name, str(cache)).split()
             _, output = await run_command(own, *words)
-            output = output.replace(str(cache), cache.name)
-            pattern = r"[^\n]*".join(re.escape(part) for part in expected.split("…"))
-            assert re.fullmatch(pattern, output), f"$ {line}\n{output}\ninstead of\n{expected}"
+            assert_printed(step, output.replace(str(cache), cache.name))
