@@ -87,7 +87,7 @@ class Knobs(BaseModel):
     api_faults: list[ApiFault] = []
     page_size: int = Field(default=100, ge=1, le=100)
     page_delay_seconds: float = Field(default=0, ge=0, le=60)
-    next_link: Literal["documented", "complete", "foreign_host", "own_page"] = "documented"
+    next_link: Literal["documented", "complete", "foreign_host", "own_page", "circle"] = "documented"
     foreign_host: str = "referrals.attacker.example"
     skip_token_honoured_on: Literal["both", "known_path", "given_path"] = "both"
     date_filter: Literal["both", "unquoted", "quoted", "refused", "ignored"] = "both"

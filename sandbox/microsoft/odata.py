@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _CLAUSE = re.compile(r"(?P<field>[A-Za-z/]+) (?P<operator>eq|ne|ge|gt|le|lt) (?P<value>'[^']*'|\S+)")
 _TOKEN_LENGTH = 900  # about what Microsoft's tokens measure
 _MALFORMED_FORMS = 7
+_PAGES_OF_A_CIRCLE = 3
 
 
 class QueryError(ValueError):
@@ -89,6 +90,8 @@ def answer(collection: Collection, query: Query, knobs: Knobs, host: str) -> dic
         following = replace(query, page=query.page + 1, after=(sortable(last[query.field]), last["id"]))
         if knobs.next_link == "own_page" and query.after is not None:
             following = query
+        elif knobs.next_link == "circle" and query.page == _PAGES_OF_A_CIRCLE:
+            following = replace(query, page=1, after=("", ""))
         envelope["@odata.nextLink"] = _next_link(following, knobs, host)
     return envelope
 

@@ -86,7 +86,18 @@ def test_times_of_any_precision_are_cut_and_never_rounded_up(text: str, microsec
     assert parse_moment(text) == datetime(2018, 10, 30, 21, 3, 42, microsecond, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("text", [None, 5, "", "yesterday", "0001-01-01T00:00:00+23:59"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        5,
+        "",
+        "yesterday",
+        "0001-01-01T00:00:00+23:59",
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59.9999999Z",
+    ],
+)
 def test_what_is_no_time_is_none(text: Any) -> None:
     assert parse_moment(text) is None
 

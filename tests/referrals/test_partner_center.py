@@ -95,15 +95,6 @@ async def test_a_next_link_to_another_host_never_gets_the_token(
     assert list(sandbox.state()["authorization_hosts"]) == [f"localhost:{sandbox.port}"]
 
 
-async def test_a_next_link_that_leads_to_its_own_page_is_not_followed_for_ever(
-    sandbox: SandboxMicrosoft, partner_center: PartnerCenter, token: str
-) -> None:
-    sandbox.turn(next_link="own_page")
-    with pytest.raises(NextLinkRefused, match="own page"):
-        await every_id(partner_center, token)
-    assert sandbox.state()["pages"] == [1, 2]
-
-
 @pytest.mark.parametrize(
     "link",
     [

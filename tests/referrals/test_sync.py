@@ -213,6 +213,19 @@ async def test_what_changed_at_the_very_moment_of_the_watermark_is_found_without
     await context.close()
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.9999999Z"])
+async def test_a_time_that_nobody_set_is_set_aside_and_stops_no_sync(
+    context: Context, sandbox: SandboxMicrosoft, moment: str
+) -> None:
+    sandbox.reset(2)
+    sandbox.change(change={sandbox.referral_id(1): {"updatedDateTime": moment}})
+    await connect(context, sandbox)
+    first = await run(context)
+    assert (first.state, first.counts.created, first.counts.rejected) == ("succeeded", 1, 1)
+    again = await run(context)
+    assert (again.state, again.listing, again.counts.unchanged) == ("succeeded", "filtered", 1)
+
+
 async def test_what_changes_on_a_page_that_a_sweep_has_passed_is_found_by_the_next_sync(
     sandbox: SandboxMicrosoft, fresh: FreshDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

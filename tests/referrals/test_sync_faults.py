@@ -169,11 +169,15 @@ async def test_another_server_that_a_next_link_names_hears_nothing_of_a_sync(
         assert foreign.state()["requests"] == {}
 
 
-async def test_a_next_link_to_its_own_page_ends_the_sync(context: Context, sandbox: SandboxMicrosoft) -> None:
+@pytest.mark.parametrize(("next_link", "pages"), [("own_page", 1), ("circle", 3)])
+async def test_next_links_that_lead_back_end_the_sync(
+    context: Context, sandbox: SandboxMicrosoft, next_link: str, pages: int
+) -> None:
     await connect(context, sandbox)
-    sandbox.turn(next_link="own_page")
+    sandbox.turn(next_link=next_link, page_size=20)
     done = await run(context)
-    assert (done.pages, done.error_code) == (1, "PARTNER_CENTER_NEXT_LINK_REFUSED")
+    assert (done.pages, done.error_code) == (pages, "PARTNER_CENTER_NEXT_LINK_REFUSED")
+    assert "read already" in (done.error or "")
 
 
 async def test_when_no_continuation_is_taken_the_switch_for_it_is_named(

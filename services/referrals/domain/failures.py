@@ -134,6 +134,6 @@ class AccessDenied(Failure):
 
 
 class NextLinkRefused(Failure):
-    """The next page is said to be on a host that must not get the token."""
+    """The next page is said to be on a host that must not get the token, or to be one that was read already."""
 
     code = "PARTNER_CENTER_NEXT_LINK_REFUSED"

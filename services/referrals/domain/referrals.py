@@ -24,6 +24,9 @@ _LONGEST_ID: Final = 200
 _LONGEST_STATUS: Final = 200
 # An escaped NUL, but not an escaped backslash before the letters u0000.
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+# The first and the last moment are what .NET writes for a time that nobody set; the database driver takes them for the
+# infinities, which no arithmetic bears.
+_UNSET_YEARS: Final = frozenset({1, 9999})
 # What `changes` of ReferralChanged and the comparison look at.
 PROMOTED: Final = (
     "engagement_id",
@@ -142,9 +145,10 @@ def parse_moment(text: Any) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+    return None if moment.year in _UNSET_YEARS else moment
 
 
 def newest_of_each(referrals: Iterable[Referral]) -> list[Referral]:
