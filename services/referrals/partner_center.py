@@ -223,23 +223,31 @@ P = TypeVar("P", bound=Continued)
 class ReadAhead(Generic[P]):
     """Fetches the page behind the one that was just given, so that Microsoft, we and Postgres work at the same time.
 
-    It holds two pages at most, so memory stays flat however many there are.
+    It holds two pages at most, so memory stays flat however many there are, and goes round in no circle.
     """
 
     def __init__(self, fetch: Callable[[str, str], Coroutine[Any, Any, P]]) -> None:
         self._fetch = fetch
         self._target: str | None = None
         self._task: asyncio.Task[P] | None = None
+        self._named: set[str] = set()
 
     async def get_page(self, target: str, access_token: str) -> P:
-        """Give a page, fetched already or now; what went wrong ahead is raised here, and asked anew the next time."""
+        """Give a page, fetched already or now; what went wrong ahead is raised here, and asked anew the next time.
+
+        Raises NextLinkRefused when a page leads back.
+        """
         task, self._task = self._task, None
         if task is None or target != self._target:
             await _drop(task)
+            self._named.clear()  # a listing begins, perhaps anew
             page = await self._fetch(target, access_token)
         else:
             page = await task
         if page.next_target is not None:
+            if page.next_target in self._named:
+                raise NextLinkRefused("The nextLink leads to a page that was read already; it would never end.")
+            self._named.add(page.next_target)
             self._target = page.next_target
             self._task = asyncio.create_task(self._fetch(page.next_target, access_token))
         return page
