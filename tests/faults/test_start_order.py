@@ -78,6 +78,11 @@ async def ask_for_reset(url: str) -> httpx.Response | None:
     return await answer(f"{url}/api/v1/auth/request-password-reset", {"email": "nobody@example.com"})
 
 
+async def accepts(url: str) -> bool:
+    accepted = await ask_for_reset(url)
+    return accepted is not None and accepted.status_code == 200
+
+
 async def test_without_a_broker_apis_accept_and_workers_wait_and_say_so(
     breakable: infrastructure.Servers, fresh: FreshDatabase, tmp_path: Path
 ) -> None:
@@ -88,11 +93,11 @@ async def test_without_a_broker_apis_accept_and_workers_wait_and_say_so(
             auth("api", fresh.url, breakable.amqp_url, log) as api,
             auth("worker", fresh.url, breakable.amqp_url, log) as worker,
         ):
-            accepted = await first_answer(lambda: ask_for_reset(api))
-            assert accepted.status_code == 200
+            await eventually(lambda: accepts(api), what="an api that accepts")
             health = await first_answer(lambda: answer(f"{worker}/readyz"))
             assert health.status_code == 503
-            assert "broker" in log.read_text()
+            await eventually(lambda: "broker" in log.read_text(), what="a word about the broker")
+            assert not await is_ready(worker)
             await asyncio.to_thread(breakable.broker.start)
             await eventually(lambda: is_ready(worker), what="readiness once the broker is there")
             await eventually(lambda: "a reset request was served" in log.read_text(), what="the work that was accepted")
@@ -111,12 +116,7 @@ async def test_without_a_database_apis_answer_503_and_recover_by_themselves(
             assert int(refused.headers["retry-after"]) > 0
             assert refused.json()["code"] == "DATABASE_UNAVAILABLE"
             await asyncio.to_thread(breakable.postgres.start)
-
-            async def accepts() -> bool:
-                again = await ask_for_reset(api)
-                return again is not None and again.status_code == 200
-
-            await eventually(accepts, what="recovery without a restart")
+            await eventually(lambda: accepts(api), what="recovery without a restart")
     finally:
         await asyncio.to_thread(breakable.postgres.start)
 
@@ -150,9 +150,7 @@ async def test_the_migrations_may_come_after_the_services(
             await migrate(owner_url, url, "auth", ROOT / "services" / "auth" / "migrations")
             for role in (api, worker):
                 await eventually(partial(is_ready, role), what="readiness once it is migrated")
-            accepted = await ask_for_reset(api)
-            assert accepted is not None
-            assert accepted.status_code == 200
+            await eventually(lambda: accepts(api), what="an api that accepts")
             await eventually(lambda: "a reset request was served" in log.read_text(), what="the work that was accepted")
     finally:
         await asyncio.to_thread(query, fresh.owner_url, f"DROP DATABASE {name} WITH (FORCE)")
@@ -167,8 +165,7 @@ async def test_the_topology_may_come_after_the_services(
         auth("api", fresh.url, breakable.amqp_url, log) as api,
         auth("worker", fresh.url, breakable.amqp_url, log) as worker,
     ):
-        accepted = await first_answer(lambda: ask_for_reset(api))
-        assert accepted.status_code == 200
+        await eventually(lambda: accepts(api), what="an api that accepts")
         await eventually(lambda: "auth.events" in log.read_text(), what="a word about the missing queue")
         assert not await is_ready(worker)
         await declare(breakable.amqp_url)
