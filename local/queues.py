@@ -9,7 +9,7 @@ from shared.topology import topology
 
 async def purge(amqp_url: str) -> None:
     """Empty every quorum queue of the topology."""
-    connection = await aio_pika.connect(amqp_url, timeout=10)
+    connection = await aio_pika.connect(amqp_url, timeout=60)
     async with connection:
         channel = await connection.channel()
         for queue in topology().queues:
