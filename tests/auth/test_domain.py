@@ -183,39 +183,42 @@ async def test_nobodys_password_takes_as_long_as_somebodys() -> None:
     hasher = PasswordHasher(HashCost(), threads=1)
     stored = await hasher.hash("correct horse battery staple")
 
-    async def median(hashed: str | None) -> float:
-        times = []
-        for _ in range(7):
-            started = time.process_time()
-            await hasher.verify(hashed, "wrong")
-            times.append(time.process_time() - started)
-        return sorted(times)[3]
+    async def cost(hashed: str | None) -> float:
+        started = time.process_time()
+        await hasher.verify(hashed, "wrong")
+        return time.process_time() - started
 
-    known, unknown = await median(stored), await median(None)
+    # In turn, and the quickest of each: a neighbour who takes the caches for a while makes both dearer, or neither.
+    known, unknown = map(min, zip(*[(await cost(stored), await cost(None)) for _ in range(7)], strict=True))
     assert 0.5 < known / unknown < 2
     hasher.close()
 
 
 async def test_the_event_loop_goes_on_while_hashes_are_computed() -> None:
     hasher = PasswordHasher(HashCost(), threads=1)
-    work = asyncio.gather(*(hasher.hash("correct horse battery staple") for _ in range(4)))
-    ticks = 0
-    while not work.done():
-        await asyncio.sleep(0.005)
-        ticks += 1
-    await work
-    assert ticks > 5
+
+    async def ticks_meanwhile() -> int:
+        work = asyncio.gather(*(hasher.hash("correct horse battery staple") for _ in range(4)))
+        ticks = 0
+        while not work.done():
+            await asyncio.sleep(0.005)
+            ticks += 1
+        await work
+        return ticks
+
+    # A loop that is held up has a tick between two hashes at most, in each round; a busy machine does that in some.
+    assert max([await ticks_meanwhile() for _ in range(5)]) > 5
     hasher.close()
 
 
 async def test_a_flood_of_passwords_is_turned_away_after_some_seconds_and_keeps_nobody_out_for_longer() -> None:
     hasher = PasswordHasher(HashCost(), threads=1, longest_wait=0.2)
     began = time.monotonic()
-    results = await asyncio.gather(*(hasher.verify(None, "x") for _ in range(500)), return_exceptions=True)
+    results = await asyncio.gather(*(hasher.verify(None, "x") for _ in range(5_000)), return_exceptions=True)
     answered = [result for result in results if isinstance(result, Verdict)]
-    assert 1 <= len(answered) < 500
+    assert 1 <= len(answered) < 5_000
     assert all(isinstance(result, TooBusy) for result in results if result not in answered)
-    assert time.monotonic() - began < 10, "and not as long as 500 of them take"
+    assert time.monotonic() - began < 30, "and not as long as 5,000 of them take"
     assert not (await hasher.verify(None, "x")).matches, "and when the flood is over, all is well"
     hasher.close()
 
