@@ -17,6 +17,7 @@ from services.auth.context import Context, make_context
 from services.auth.domain.hashing import HashCost, PasswordHasher
 from services.auth.settings import AuthSettings
 from services.auth.store import accounts
+from shared import db
 from shared.events import AuditRecorded, Event, PasswordResetRequested, decode
 from tests.support.asgi import calling
 from tests.support.databases import Databases, FreshDatabase
@@ -30,12 +31,17 @@ E = TypeVar("E", bound=Event)
 
 @dataclass
 class Clock:
-    """Today's time, moved on by what a test does not want to wait for."""
+    """Today's time, moved on by what a test does not want to wait for; once held, by that alone."""
 
     ahead: timedelta = timedelta(0)
+    held: datetime | None = None
 
     def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
+        return (self.held or datetime.now(UTC)) + self.ahead
+
+    def hold(self) -> None:
+        """Let no second pass, where a rule of some seconds meets a machine that may take longer."""
+        self.held = datetime.now(UTC)
 
     def move(self, **span: float) -> None:
         self.ahead += timedelta(**span)
@@ -151,7 +157,11 @@ def settings_for(fresh: FreshDatabase, **more: Any) -> AuthSettings:
 
 
 @pytest.fixture
-async def auth(databases: Databases, capsys: pytest.CaptureFixture[str]) -> AsyncIterator[Auth]:
+async def auth(
+    databases: Databases, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Auth]:
+    # Two hundred callers wait for their turn at the database as well.
+    monkeypatch.setattr(db, "_CONNECT_SECONDS", 30.0)
     fresh = await databases.make("auth")
     clock = Clock()
     made = make_context(settings_for(fresh), clock=clock)
