@@ -44,7 +44,7 @@ def delivery(port: int, **changes: Any) -> SmtpDelivery:
         "url": f"smtp://127.0.0.1:{port}",
         "sender": "Partner Hub <no-reply@hub.example.com>",
         "public_url": "https://hub.example.com",
-        "timeout_seconds": 10,
+        "timeout_seconds": 60,
         "tls_required": False,
     } | changes
     return SmtpDelivery(given.pop("url"), **given)

@@ -188,14 +188,14 @@ async def test_a_no_for_good_and_a_no_for_now_are_told_apart(
 async def test_a_server_that_is_away_or_hangs_costs_no_more_than_the_timeout(office: Office) -> None:
     with pytest.raises(MailUnavailable):
         await delivery(office.port).send(CHANGED)
-    office.open("--slow", "30")
+    office.open("--slow", "300")
     began = time.monotonic()
     with pytest.raises(MailUnavailable):
         await delivery(office.port, timeout_seconds=1).send(CHANGED)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
 
 
 async def test_a_server_that_thinks_for_five_seconds_gets_its_letter_through(office: Office) -> None:
     office.open("--slow", "5")
-    await delivery(office.port, timeout_seconds=20).send(CHANGED)
+    await delivery(office.port).send(CHANGED)
     assert len(office.letters) == 1
