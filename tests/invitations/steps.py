@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+
+import httpx
 
 from services.invitations.store import deliveries
 from tests.invitations.lists import farmers, xlsx
@@ -15,6 +18,18 @@ async def queued(stage: Stage, number: int = 3) -> int:
     job_id = int((await stage.upload(xlsx(farmers(number)))).json()["data"]["jobId"])
     await stage.place_all(job_id)
     return job_id
+
+
+def hold_answers(stage: Stage) -> asyncio.Event:
+    """Let SMS reach the provider and keep its answers back until the event is set: so long they are under way."""
+    told = asyncio.Event()
+
+    async def wait(_: httpx.Response) -> None:
+        await told.wait()
+
+    assert stage.context.verimor is not None
+    stage.context.verimor._client.event_hooks = {"response": [wait]}
+    return told
 
 
 async def states(stage: Stage) -> set[str]:

@@ -252,10 +252,15 @@ async def mark_cancelled(conn: Connection, job_id: int) -> None:
 
 
 async def reopen_failed_rows(conn: Connection, job_id: int, refusals: Sequence[Refusal]) -> list[int]:
-    """Put rows that failed for such a reason back in line; gives their numbers in file order."""
+    """Put rows that failed for such a reason back in line; gives their numbers in file order.
+
+    Not one whose farmer had accepted by the link before its message was refused: it has what it was to get.
+    """
     rows = await conn.fetch(
-        """UPDATE job_rows SET outcome = 'waiting', refusal = NULL, reason = NULL, invitation_id = NULL
-            WHERE job_id = $1 AND outcome = 'failed' AND refusal = ANY ($2) RETURNING row_no""",
+        """UPDATE job_rows AS r SET outcome = 'waiting', refusal = NULL, reason = NULL, invitation_id = NULL
+            WHERE job_id = $1 AND outcome = 'failed' AND refusal = ANY ($2)
+              AND NOT EXISTS (SELECT FROM invitations AS i WHERE i.id = r.invitation_id AND i.status = 'Accepted')
+        RETURNING row_no""",
         job_id,
         refusals,
     )
