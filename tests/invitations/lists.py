@@ -53,7 +53,7 @@ async def finished(stage: Stage, job_id: int, **counts: int) -> dict[str, Any]:
         progress = await stage.progress(job_id)
         return bool(progress["percent"] == 100 and progress["completedDate"])
 
-    await eventually(ended, within=60, what=f"the end of job {job_id}")
+    await eventually(ended, within=120, what=f"the end of job {job_id}")
     progress = await stage.progress(job_id)
     assert {name: number for name, number in progress["counts"].items() if number} == counts
     return progress

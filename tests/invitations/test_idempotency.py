@@ -10,6 +10,7 @@ from services.invitations.store import idempotency
 from tests.invitations.conftest import SandboxProvider
 from tests.invitations.lists import farmers, xlsx
 from tests.invitations.stage import INVITE, OBO, Stage, phone, recipients
+from tests.invitations.steps import hold_answers
 from tests.support.eventually import eventually
 
 
@@ -42,9 +43,9 @@ async def test_a_call_that_failed_leaves_its_key_free(stage: Stage) -> None:
     assert (answer.status_code, answer.json()["data"]["successCount"]) == (200, 1)
 
 
-async def test_a_key_whose_call_still_runs_is_a_conflict(stage: Stage, provider: SandboxProvider) -> None:
+async def test_a_key_whose_call_still_runs_is_a_conflict(stage: Stage) -> None:
     await stage.stock("M", 10)
-    provider.turn(latency_seconds=1.0)
+    answered = hold_answers(stage)
     running = asyncio.create_task(stage.invite(recipients(2), key="call-1"))
 
     async def begun() -> bool:
@@ -53,6 +54,7 @@ async def test_a_key_whose_call_still_runs_is_a_conflict(stage: Stage, provider:
     await eventually(begun)
     meanwhile = await stage.invite(recipients(2), key="call-1")
     assert (meanwhile.status_code, meanwhile.json()["code"]) == (409, "IDEMPOTENCY_KEY_IN_PROGRESS")
+    answered.set()
     assert (await running).status_code == 200
 
 

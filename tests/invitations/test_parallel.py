@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from services.invitations.domain import tokens
+from shared.db import Row
 from tests.invitations.conftest import SandboxProvider, sending
 from tests.invitations.lists import xlsx
 from tests.invitations.stage import BULK, LIST, Stage, phone
@@ -86,7 +87,7 @@ async def test_parallel_calls_and_lists_share_the_stock_justly(
         async def settled() -> bool:
             return not await stage.query("SELECT 1 FROM job_rows WHERE outcome IN ('waiting', 'sending', 'unknown')")
 
-        await eventually(settled, within=60)
+        await eventually(settled, within=120)
     assert not any((await ledger(stage)).values())
     left = {tier: (await stage.left(tier)) for tier in TIERS}
     assert all(left[tier]["available"] + left[tier]["reserved"] == stocked[tier] for tier in TIERS)
@@ -108,12 +109,13 @@ async def test_whatever_happens_at_once_the_ledger_balances(stage: Stage, provid
     for tier, count in stocked.items():
         await stage.stock(tier, count)
 
+    async def one_of_them() -> list[Row]:
+        return await stage.query("SELECT id, job_id, token_sealed FROM invitations ORDER BY random() LIMIT 1")
+
     async def meddle() -> None:
         for _ in range(25):
             await asyncio.sleep(0.02)
-            rows = await stage.query("SELECT id, job_id, token_sealed FROM invitations ORDER BY random() LIMIT 1")
-            if not rows:
-                continue
+            rows = await eventually(one_of_them)
             invitation_id, job_id = rows[0]["id"], rows[0]["job_id"]
             token = stage.context.sealer.open(
                 rows[0]["token_sealed"], bound_to=tokens.seal_name(invitation_id)
@@ -143,7 +145,7 @@ async def test_whatever_happens_at_once_the_ledger_balances(stage: Stage, provid
         async def settled() -> bool:
             return not await stage.query("SELECT 1 FROM job_rows WHERE outcome IN ('waiting', 'sending', 'unknown')")
 
-        await eventually(settled, within=60)
+        await eventually(settled, within=120)
     assert not any((await ledger(stage)).values())
     for tier in TIERS:
         left = await stage.left(tier)
