@@ -63,7 +63,7 @@ class RoleProcess:
     async def stop(self) -> int:
         """Tell it to stop and wait; gives its exit code."""
         self.process.terminate()
-        return await asyncio.to_thread(self.process.wait, 30)
+        return await asyncio.to_thread(self.process.wait, 60)
 
 
 @contextmanager

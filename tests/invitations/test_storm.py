@@ -19,8 +19,9 @@ from tests.invitations.processes import RoleProcess, running_role
 from tests.invitations.stage import Stage
 from tests.support.eventually import eventually
 
+LATENCY_SECONDS = 0.2
 FAULTS: dict[str, Any] = {
-    "latency_seconds": 0.2,
+    "latency_seconds": LATENCY_SECONDS,
     "too_many_rate": 0.05,
     "server_error_rate": 0.03,
     "drop_rate": 0.03,
@@ -33,16 +34,34 @@ FAULTS: dict[str, Any] = {
 }
 # So slow that each worker dies in the middle; everything else as in production.
 PACE: dict[str, Any] = {"messages_per_second": 200.0, "messages_burst": 50.0, "requests_at_once": 16}
+# Each worker gets one more list before it dies.
+LAST_ROWS = 5
 
 
-async def kill(stage: Stage, worker: RoleProcess) -> None:
-    """End a worker as a power cut would, and let the leases that it leaves run out at once."""
+async def kill_in_a_call(stage: Stage, provider: SandboxProvider, worker: RoleProcess, channel: str, first: int) -> int:
+    """End a worker in the middle of a call, as a power cut would, and let the leases that it leaves run out at once.
+
+    Meanwhile the providers keep their answers back, and there is one more list to call them about: so it is in a call
+    also when this test was held up until all the others had ended. Gives the job of that list.
+    """
+    provider.turn(latency_seconds=60)
+    (row,) = await stage.query("SELECT clock_timestamp() AS now")
+    job_id = await upload(stage, channel, LAST_ROWS, first)
+
+    async def is_in_a_call() -> bool:
+        open_calls = """SELECT 1 FROM delivery_attempts
+                         WHERE ended_at IS NULL AND started_at > $1 AND sender LIKE $2"""
+        return bool(await stage.query(open_calls, row["now"], f"%/{worker.process.pid}/%"))
+
+    await eventually(is_in_a_call, what="a call")
     worker.kill()
+    provider.turn(latency_seconds=LATENCY_SECONDS)
     async with stage.context.database.transaction() as conn:
         await conn.execute(
             "UPDATE deliveries SET lease_until = now() - interval '1 s' WHERE claimed_by LIKE $1",
             f"%/{worker.process.pid}/%",
         )
+    return job_id
 
 
 async def upload(stage: Stage, channel: str, number: int, first: int) -> int:
@@ -64,7 +83,8 @@ async def storm(
 ) -> None:
     """Send `each` messages on either channel while so many workers are killed, then count."""
     assert stage.context.verimor is not None
-    await stage.stock("M", 2 * each)
+    number = 2 * each + LAST_ROWS * deaths
+    await stage.stock("M", number)
     port = free_port()
     public = f"http://127.0.0.1:{port}"
     hurried: dict[str, Any] = PACE | {"sweep_seconds": 0.3, "callback_base_url": public}
@@ -76,10 +96,11 @@ async def storm(
         for death in range(1, deaths + 1):
             with running_role("worker", settings, broker, log, **hurried) as worker:
                 await many_are_sent(provider, 2 * each * death // (deaths + 2))
-                await kill(stage, worker)
+                first = 2 * each + LAST_ROWS * (death - 1)
+                jobs.append(await kill_in_a_call(stage, provider, worker, "WhatsApp", first))
         with running_role("worker", settings, broker, log, **hurried):
             await eventually(lambda: is_counted(stage, provider, jobs), within=600, what="the end of the storm")
-    await count(stage, provider, 2 * each)
+    await count(stage, provider, number)
 
 
 async def many_are_sent(provider: SandboxProvider, number: int) -> None:
@@ -135,17 +156,18 @@ async def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(
     stage: Stage, settings: InvitationsSettings, provider: SandboxProvider, broker: str, tmp_path: Path
 ) -> None:
     """Without faults of the provider every row is sent, whoever dies."""
-    await stage.stock("M", 600)
-    provider.turn(latency_seconds=0.15)
+    await stage.stock("M", 600 + LAST_ROWS)
+    provider.turn(latency_seconds=LATENCY_SECONDS)
     hurried: dict[str, Any] = PACE | {"sweep_seconds": 0.2}
     with running_role("worker", settings, broker, tmp_path / "worker.log", **hurried) as worker:
         job_id = await upload(stage, "SMS", 600, 0)
         await eventually(lambda: len(provider.messages()) > 150, within=60)
-        await kill(stage, worker)
+        last = await kill_in_a_call(stage, provider, worker, "SMS", 600)
     lost = await stage.query("SELECT 1 FROM deliveries WHERE state IN ('claimed', 'sending')")
     assert lost, "the worker was killed with empty hands: the test proves nothing"
     with running_role("worker", settings, broker, tmp_path / "worker.log", **hurried):
         await finished(stage, job_id, sent=600)
-    assert len(provider.phones()) == 600
+        await finished(stage, last, sent=LAST_ROWS)
+    assert len(provider.phones()) == 600 + LAST_ROWS
     assert set(provider.phones().values()) == {1}
-    assert (await stage.left("M"))["reserved"] == 600
+    assert (await stage.left("M"))["reserved"] == 600 + LAST_ROWS
