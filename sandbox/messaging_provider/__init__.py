@@ -6,6 +6,6 @@ Both answer at one address, each on the paths of the real one. What was sent is 
 
 from sandbox.messaging_provider.app import MessagingProvider
 from sandbox.messaging_provider.http import Connection
-from sandbox.messaging_provider.server import run
+from sandbox.messaging_provider.server import KEEP_ALIVE_SECONDS, run
 
-__all__ = ["Connection", "MessagingProvider", "run"]
+__all__ = ["KEEP_ALIVE_SECONDS", "Connection", "MessagingProvider", "run"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from local.processes import free_port
 from services.invitations.commands import sweeping
 from services.invitations.context import Context
 from services.invitations.settings import InvitationsSettings
@@ -32,7 +32,7 @@ class SandboxProvider:
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        self._client = httpx.Client(base_url=f"{self.url}/_sandbox", trust_env=False, timeout=10)
+        self._client = httpx.Client(base_url=f"{self.url}/_sandbox", trust_env=False, timeout=60)
 
     def turn(self, **knobs: Any) -> None:
         self._client.post("/knobs", json=knobs).raise_for_status()
@@ -59,9 +59,7 @@ class SandboxProvider:
 @contextmanager
 def running_provider() -> Iterator[SandboxProvider]:
     """Start the sandbox's providers as a process of their own and stop them again."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     sandbox = SandboxProvider(port)
     command = [sys.executable, "-m", "sandbox", "provider", "--port", str(port)]
     with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as process:
@@ -70,11 +68,11 @@ def running_provider() -> Iterator[SandboxProvider]:
             yield sandbox
         finally:
             sandbox.close()
-            process.terminate()
+            process.kill()  # It has nothing to keep, and would wait for the answers that a test has delayed.
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], sandbox: SandboxProvider) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         assert process.poll() is None, "the sandbox ended"
         try:
@@ -128,6 +126,8 @@ def settings(fresh: FreshDatabase, provider: SandboxProvider, tmp_path: Path) ->
         messages_per_second=5_000,
         messages_burst=5_000,
         accept_attempts_per_minute=1_000,
+        # `Sent` is what most calls are to be answered, also on a machine that stands still for a while.
+        bulk_deadline_seconds=60.0,
         poll_seconds=0.1,
     )
 

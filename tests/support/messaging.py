@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import uvicorn
 
-from sandbox.messaging_provider import Connection, MessagingProvider
+from local.processes import free_port
+from sandbox.messaging_provider import KEEP_ALIVE_SECONDS, Connection, MessagingProvider
 from tests.support.eventually import eventually
 
 
@@ -50,15 +51,24 @@ async def running_provider() -> AsyncIterator[RunningProvider]:
     """Start the stand-in on a free port until the block ends."""
     application = MessagingProvider()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(application, http=Connection, log_level="warning", lifespan="on")
+        config = uvicorn.Config(
+            application,
+            http=Connection,
+            log_config=None,  # uvicorn's own would change the loggers of this process for all later tests
+            access_log=False,
+            lifespan="on",
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         await eventually(lambda: server.started or task.done(), what="the stand-in")
         running = RunningProvider(f"http://127.0.0.1:{listener.getsockname()[1]}", application)
-        yield running
-        await running.close()
-        server.should_exit = True
-        await task
+        try:
+            yield running
+        finally:
+            await running.close()
+            server.should_exit = True
+            await task
 
 
 @asynccontextmanager
@@ -66,12 +76,32 @@ async def raw_server(
     answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncIterator[str]:
     """Listen on a free port and let `answer` do as it likes with each connection."""
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await answer(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
         await server.wait_closed()
+
+
+@asynccontextmanager
+async def silent_server() -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Take requests and answer none; gives the address and the requests."""
+    requests: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        requests.append(await request_of(reader))
+        await reader.read()  # until the client has had enough
+
+    async with raw_server(listen) as url:
+        yield url, requests
 
 
 async def request_of(reader: asyncio.StreamReader) -> bytes:
@@ -83,5 +113,4 @@ async def request_of(reader: asyncio.StreamReader) -> bytes:
 
 def unused_url() -> str:
     """Give an address where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
