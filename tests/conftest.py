@@ -14,7 +14,9 @@ from local.queues import purge
 from shared import audit
 from shared.bus.declare import declare
 from tests.support.databases import Databases
+from tests.support.eventually import eventually
 from tests.support.evidence import Watch
+from tests.support.messages import nobody_consumes
 from tests.support.stacks import run_dir
 from tests.support.tokens import Issuer
 
@@ -65,6 +67,8 @@ def declared_broker(servers: infrastructure.Servers) -> str:
 @pytest.fixture
 async def broker(declared_broker: str) -> str:
     """The URL of a broker whose queues are empty."""
+    # The broker may not have noticed yet that the processes of an earlier test were killed.
+    await eventually(lambda: nobody_consumes(declared_broker), what="the end of earlier consumers")
     await purge(declared_broker)
     return declared_broker
 

@@ -44,6 +44,15 @@ async def depth(amqp_url: str, queue: str) -> int:
         return declared.declaration_result.message_count or 0
 
 
+async def nobody_consumes(amqp_url: str) -> bool:
+    """Say whether all consumers are gone, and what they held is back in its queue (of the topology)."""
+    connection = await aio_pika.connect(amqp_url)
+    async with connection:
+        channel = await connection.channel()
+        found = [await channel.declare_queue(queue.name, passive=True) for queue in topology.topology().queues]
+        return not any(queue.declaration_result.consumer_count for queue in found)
+
+
 async def drain(amqp_url: str, queue: str) -> list[bytes]:
     """Take everything out of a queue, in order."""
     connection = await aio_pika.connect(amqp_url)
