@@ -129,7 +129,11 @@ class Database:
                 command_timeout=_STATEMENT_SECONDS,
                 server_settings=self._server_settings(),
             )
-            await _prepare(conn)
+            try:
+                await _prepare(conn)
+            except BaseException:  # whoever is cancelled here has no connection yet that could be closed
+                conn.terminate()
+                raise
             return conn
 
     async def ping(self) -> None:

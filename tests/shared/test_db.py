@@ -213,7 +213,7 @@ async def test_a_database_that_hangs_is_unavailable_within_seconds(fresh: FreshD
         started = time.monotonic()
         with pytest.raises(Unavailable):
             await fresh.database.ping()
-        assert time.monotonic() - started < 15
+        assert time.monotonic() - started < 40, "and does not wait for the 60 seconds that a statement may take"
 
     assert await answers(fresh.database)
 
@@ -222,11 +222,17 @@ async def test_a_transaction_that_idles_too_long_is_ended_and_unavailable(fresh:
     async def work() -> None:
         async with fresh.database.transaction() as conn:
             await conn.execute("SET LOCAL idle_in_transaction_session_timeout = '100ms'")
-            await asyncio.sleep(0.5)
+            pid = await conn.fetchval("SELECT pg_backend_pid()")
+            await eventually(lambda: is_gone(fresh, pid), what="the end of the idle session")
             await insert(conn, 1)
 
     with pytest.raises(DatabaseUnavailable):
         await work()
+
+
+async def is_gone(fresh: FreshDatabase, pid: int) -> bool:
+    async with owning(fresh) as owner:
+        return not await owner.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pid)
 
 
 async def test_two_transactions_in_each_others_way_are_told_to_try_again(fresh: FreshDatabase) -> None:
@@ -262,8 +268,26 @@ async def test_a_migration_under_a_running_service_is_at_most_a_try_again(fresh:
             return False
         return True
 
-    assert await eventually(is_read, within=3)
+    assert await is_read() or await is_read()
     await database.close()
+
+
+async def test_whoever_is_cancelled_while_opening_a_connection_of_their_own_leaves_none_behind(
+    fresh: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: asyncio.Queue[int] = asyncio.Queue()
+
+    async def never_ready(conn: Connection) -> None:
+        opened.put_nowait(await conn.fetchval("SELECT pg_backend_pid()"))
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("shared.db._prepare", never_ready)
+    opening = asyncio.create_task(fresh.database.dedicated())
+    pid = await opened.get()
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    await eventually(lambda: is_gone(fresh, pid), what="the end of its session")
 
 
 async def test_a_schema_that_is_not_migrated_yet_says_so(databases: Databases) -> None:
@@ -337,7 +361,7 @@ async def test_when_every_connection_is_lent_the_next_caller_waits_and_is_then_t
     database = Database(fresh.url, schema="auth", pool_size=1)
     async with database.connection():
         with pytest.raises(DatabaseUnavailable):
-            await asyncio.wait_for(database.ping(), timeout=20)
+            await asyncio.wait_for(database.ping(), timeout=60)
 
     assert await answers(database)
     await database.close()
