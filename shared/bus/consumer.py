@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 
 _BATCH: Final = 200
 _WATCH_SECONDS: Final = 5.0
-_PROBE_SECONDS: Final = 1.0
 _OUTAGES: Final = 20
 T = TypeVar("T")
 
@@ -103,7 +102,7 @@ class _Session:
         self.queue = wiring.queue
         self.stopping = stopping
         self.ends = False
-        self.arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
+        self.arrived: asyncio.Queue[DeliveredMessage | None] = asyncio.Queue()  # None wakes whoever waits at the end
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.unsettled: set[int] = set()
         self.outside: set[asyncio.Task[None]] = set()
@@ -167,6 +166,7 @@ class _Session:
         while not self.arrived.empty():
             self.arrived.get_nowait()
         self.ends = True
+        self.arrived.put_nowait(None)
         ends: set[asyncio.Future[Any]] = {pump, self.lost}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if self.outside:
@@ -202,14 +202,10 @@ class _Session:
     async def _pump(self) -> None:
         """Take what has arrived, as much at a time as there is, to the handlers."""
         while not self.ends:
-            try:
-                async with asyncio.timeout(_PROBE_SECONDS):
-                    messages = [await self.arrived.get()]
-            except TimeoutError:
-                continue
+            messages = [await self.arrived.get()]
             while len(messages) < _BATCH and not self.arrived.empty():
                 messages.append(self.arrived.get_nowait())
-            await self._handle(messages)
+            await self._handle([message for message in messages if message is not None])
 
     async def _handle(self, messages: list[DeliveredMessage]) -> None:
         self.unsettled.update(_tag(message) for message in messages)

@@ -19,9 +19,11 @@ async def publishing(amqp_url: str) -> AsyncIterator[Publisher]:
     """Open a publisher of the test's own."""
     connection = BrokerConnection(amqp_url, purpose="test")
     publisher = Publisher(connection)
-    yield publisher
-    await publisher.close()
-    await connection.close()
+    try:
+        yield publisher
+    finally:
+        await publisher.close()
+        await connection.close()
 
 
 def to_queue(queue: str, body: bytes, **headers: Any) -> Outgoing:

@@ -16,6 +16,9 @@ from shared.health import Health
 from shared.outbox import Relay
 from shared.worker import Work
 
+# For handlers that hang on purpose.
+_DRAIN_SECONDS = 10.0
+
 
 @dataclass
 class Running:
@@ -38,15 +41,19 @@ async def running(
     consumers = [
         Consumer(Wiring(item.queue, item.handlers, context, database, consuming, publisher, health)) for item in work
     ]
-    tasks = [asyncio.create_task(consumer.run()) for consumer in consumers]
+    consuming_tasks = [asyncio.create_task(consumer.run()) for consumer in consumers]
+    tasks = [*consuming_tasks]
     if relay:
         health.expect("relay")
         tasks.append(asyncio.create_task(Relay(database, Publisher(publishing), health).run()))
     try:
         yield Running(health, consuming, publishing)
     finally:
+        # As a worker stops: what a test saw begin is committed and acknowledged when this block is over.
         for consumer in consumers:
             consumer.stop()
+        if consuming_tasks:
+            await asyncio.wait(consuming_tasks, timeout=_DRAIN_SECONDS)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
