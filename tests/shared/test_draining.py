@@ -19,19 +19,38 @@ from tests.support.processes import small_service
 ASK = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
 
 
-async def answer_slowly(scope: Scope, receive: Receive, send: Send) -> None:
-    assert scope["type"] == "http"
-    await receive()
-    await asyncio.sleep(0.2)
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-    await send({"type": "http.response.body", "body": b"ok"})
+class Application:
+    """Answers as soon as it may."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        self.asked += 1
+        await receive()
+        await self.may_answer.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[DrainingServer]:
-    farewell = Farewell(answer_slowly)
-    config = uvicorn.Config(farewell, log_config=None, lifespan="off", http="httptools", timeout_graceful_shutdown=5)
-    made = DrainingServer(config, 1.0, on_farewell=farewell.say)
+async def application() -> Application:
+    return Application()
+
+
+@pytest.fixture
+def farewell(application: Application) -> Farewell:
+    return Farewell(application)
+
+
+@pytest.fixture
+async def server(farewell: Farewell) -> AsyncIterator[DrainingServer]:
+    config = uvicorn.Config(farewell, log_config=None, lifespan="off", http="httptools", timeout_graceful_shutdown=30)
+    # As long as a slow machine may need: it is over when the last connection is closed.
+    made = DrainingServer(config, 30.0, on_farewell=farewell.say)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         task = asyncio.create_task(made.serve(sockets=[listener]))
         await eventually(lambda: made.started)
@@ -50,12 +69,17 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> byt
     return head + await reader.readexactly(2)
 
 
-async def test_the_request_at_hand_and_the_next_on_its_connection_are_answered(server: DrainingServer) -> None:
+async def test_the_request_at_hand_and_the_next_on_its_connection_are_answered(
+    server: DrainingServer, farewell: Farewell, application: Application
+) -> None:
     busy, idle = await connect(server), await connect(server)
     assert b"connection: close" not in await ask(*idle)
+    application.may_answer.clear()
     at_hand = asyncio.create_task(ask(*busy))
-    await asyncio.sleep(0.05)
+    await eventually(lambda: application.asked == 2)
     server.should_exit = True
+    await eventually(lambda: farewell._said)
+    application.may_answer.set()
     assert b"connection: close" in await at_hand
     last = await ask(*idle)
     assert last.startswith(b"HTTP/1.1 200")
@@ -80,11 +104,12 @@ async def test_newcomers_are_served_and_sent_elsewhere_until_the_door_closes(ser
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):  # it came in the very last moment
             answered += b"connection: close" in await ask(reader, writer)
         writer.close()
+        if answered:
+            kept.close()
         return False
 
-    await eventually(is_refused, within=5)
+    await eventually(is_refused)
     assert answered
-    kept.close()
 
 
 async def test_who_waits_at_the_door_when_it_closes_is_still_let_in(server: DrainingServer) -> None:
@@ -101,13 +126,12 @@ async def test_who_waits_at_the_door_when_it_closes_is_still_let_in(server: Drai
 
 async def test_who_comes_while_the_door_closes_is_left_waiting_and_not_reset(server: DrainingServer) -> None:
     own = server.servers[0].sockets[0]
-    waiting = socket.create_connection(own.getsockname())
-    with socket.socket(fileno=os.dup(own.fileno())) as listening:
-        if not _let_nobody_in(listening):
-            pytest.skip("this kernel filters nothing at a socket")
-        with pytest.raises(TimeoutError):
-            socket.create_connection(own.getsockname(), timeout=0.3)
-    with waiting:
+    with socket.create_connection(own.getsockname()) as waiting:
+        with socket.socket(fileno=os.dup(own.fileno())) as listening:
+            if not _let_nobody_in(listening):
+                pytest.skip("this kernel filters nothing at a socket")
+            with pytest.raises(TimeoutError):
+                socket.create_connection(own.getsockname(), timeout=0.3)
         waiting.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(waiting, ASK)
@@ -115,7 +139,7 @@ async def test_who_comes_while_the_door_closes_is_left_waiting_and_not_reset(ser
 
 
 async def test_every_service_serves_like_that() -> None:
-    async with small_service() as (address, process):
+    async with small_service(farewell_seconds=60) as (address, process):
         reader, writer = await asyncio.open_connection(*address)
         assert b"connection: close" not in await ask_small(reader, writer)
         process.terminate()

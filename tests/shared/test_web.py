@@ -363,7 +363,7 @@ async def _look_at_a_workers_page() -> tuple[httpx.Response, httpx.Response]:
     settings = PostOfficeSettings(amqp_url=SecretStr(""), database_url=SecretStr(""))
     health.expect("relay")
     page = asyncio.create_task(web.serve_health(settings, health, port=port))
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:
 
         async def is_up() -> bool:
             try:

@@ -17,19 +17,24 @@ Address = tuple[str, int]
 
 
 @asynccontextmanager
-async def small_service() -> AsyncIterator[tuple[Address, Process]]:
-    """Start the small service and stop it afterwards."""
+async def small_service(*, farewell_seconds: float) -> AsyncIterator[tuple[Address, Process]]:
+    """Start the small service and stop it afterwards; it takes its leave for so long while somebody is connected."""
     address = ("127.0.0.1", free_port())
-    own = {"SMALL_PORT": str(address[1]), "SMALL_AMQP_URL": "amqp://nobody", "PYTHONPATH": str(ROOT)}
+    own = {
+        "SMALL_PORT": str(address[1]),
+        "SMALL_AMQP_URL": "amqp://nobody",
+        "SMALL_FAREWELL_SECONDS": str(farewell_seconds),
+        "PYTHONPATH": str(ROOT),
+    }
     command = [sys.executable, "-m", "tests.support.small_service"]
     process = await asyncio.create_subprocess_exec(*command, env=os.environ | own, stdout=DEVNULL)
     try:
-        await eventually(lambda: _listens(address), within=20, what="the small service")
+        await eventually(lambda: _listens(address), what="the small service")
         yield address, process
     finally:
         if process.returncode is None:
             process.terminate()
-        await asyncio.wait_for(process.wait(), 20)
+        await asyncio.wait_for(process.wait(), 60)
 
 
 async def _listens(address: Address) -> bool:

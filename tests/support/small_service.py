@@ -1,8 +1,13 @@
-"""A service that says for which path it was asked: `python -m tests.support.small_service`, on SMALL_PORT."""
+"""A service that says for which path it was asked: `python -m tests.support.small_service`, on SMALL_PORT.
+
+A slow machine may need more than a second for what a client does meanwhile: it takes its leave for
+SMALL_FAREWELL_SECONDS.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import ClassVar
 
 from fastapi import FastAPI, Request, Response
@@ -28,4 +33,5 @@ async def tell(request: Request) -> Response:
 
 
 if __name__ == "__main__":
+    web._FAREWELL_SECONDS = float(os.environ["SMALL_FAREWELL_SECONDS"])  # type: ignore[misc]
     asyncio.run(web.serve(app, Settings.load()))
