@@ -126,7 +126,7 @@ async def test_old_results_are_forgotten_but_for_those_that_the_next_one_goes_on
     await owner.execute("UPDATE verifications SET finished_at = finished_at - interval '8 days'")
     await verify_now(context)
     kept = await owner.fetch(
-        "SELECT whole, finished_at > now() - interval '1 day' AS new FROM verifications ORDER BY 2"
+        "SELECT whole, finished_at > now() - interval '1 day' AS new FROM verifications ORDER BY 2, 1 DESC"
     )
     assert [tuple(row) for row in kept] == [(True, False), (False, False), (True, True)]
 
