@@ -39,22 +39,31 @@ class EndlessClient(Client):
         return {"type": "http.request", "body": b"x" * 65_536, "more_body": True}
 
 
-FAST = Timeouts(answer=0.3, idle=0.3, event_stream_idle=1.0)
+PATIENT = Timeouts(answer=60.0, idle=60.0, event_stream_idle=300.0)
 
 
-def a_request(method: str = "GET", path: str = "/x", *, timeouts: Timeouts | None = None, **changes: Any) -> Ask:
+def a_request(method: str = "GET", path: str = "/x", *, timeouts: Timeouts = PATIENT, **changes: Any) -> Ask:
     head = f"{method} {path} HTTP/1.1\r\nhost: service\r\n".encode()
-    return Ask(method, head, timeouts or Timeouts(answer=5.0, idle=5.0), **changes)
+    return Ask(method, head, timeouts, **changes)
 
 
 @asynccontextmanager
 async def asking(script: Script, **limits: Any) -> AsyncIterator[tuple[Upstream, RawService]]:
     async with raw_service(script) as service:
-        upstream = Upstream("service", service.url, PoolLimits(**limits), Breaker(threshold=100))
+        # However long the machine keeps us waiting between two steps of a test.
+        patient = {"wait_seconds": 60.0, "connect_seconds": 60.0, "idle_seconds": 60.0}
+        upstream = Upstream("service", service.url, PoolLimits(**(patient | limits)), Breaker(threshold=100))
         try:
             yield upstream, service
         finally:
             upstream.pool.close()
+
+
+def let_pass(upstream: Upstream, seconds: float) -> None:
+    """Let the exchanges at hand take it that nothing has moved for so long, and look at their clocks."""
+    for connection in list(upstream.pool._taken):
+        connection._touched -= seconds
+        connection._look_at_clock()
 
 
 async def whole_body(answer: Answer) -> bytes:

@@ -71,7 +71,7 @@ async def gateway_process(service_url: str, **settings: str) -> AsyncIterator[Pr
     )
     running = Process(port, process)
     try:
-        await eventually(lambda: _answers(running.url), within=20, what="the gateway")
+        await eventually(lambda: _answers(running.url), what="the gateway")
         yield running
     finally:
         if process.returncode is None:

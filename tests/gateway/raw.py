@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import httptools
+
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
@@ -87,17 +89,34 @@ async def raw_service(script: Script) -> AsyncIterator[RawService]:
         await service.stop()
 
 
-async def send_raw(port: int, data: bytes, *, seconds: float = 5.0) -> bytes:
-    """Send bytes and read until the other side closes or says nothing more for `seconds`."""
+class _Heard:
+    """Counts whole answers."""
+
+    def __init__(self) -> None:
+        self.answers = 0
+
+    def on_message_complete(self) -> None:
+        self.answers += 1
+
+
+async def send_raw(port: int, data: bytes, *, answers: int = 1, seconds: float = 60.0) -> bytes:
+    """Send bytes and read so many answers, each piece of which may take so long, and what comes behind them.
+
+    That is over when the other side closes, or has said nothing for a moment: there is no other sign of what does not
+    come.
+    """
+    heard = _Heard()
+    parser = httptools.HttpResponseParser(heard)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    answer = b""
+    received = b""
     try:
         writer.write(data)
-        async with asyncio.timeout(seconds):
-            while chunk := await reader.read(65_536):
-                answer += chunk
+        while chunk := await asyncio.wait_for(reader.read(65_536), seconds if heard.answers < answers else 0.3):
+            received += chunk
+            if heard.answers < answers:
+                parser.feed_data(chunk)
     except (TimeoutError, ConnectionError):
         pass
     finally:
         writer.close()
-    return answer
+    return received

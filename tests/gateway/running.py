@@ -14,6 +14,7 @@ import httpx
 
 from services.gateway.app import create_app, make_server
 from services.gateway.app.door import Door
+from services.gateway.app.header_guard import GuardLimits
 from services.gateway.context import Gateway, make_gateway
 from services.gateway.settings import GatewaySettings
 from shared.draining import DrainingServer
@@ -37,7 +38,14 @@ class Running:
 
     def client(self, **options: Any) -> httpx.AsyncClient:
         """Open a client."""
-        return httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=10, **options)
+        return httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=60, **options)
+
+    @property
+    def limits(self) -> GuardLimits:
+        """What its connections may do, also those that are open."""
+        guard: Any = self.server.config.http_protocol_class
+        limits: GuardLimits = guard.limits
+        return limits
 
     async def stop(self) -> None:
         """Stop as SIGTERM does."""
@@ -54,6 +62,7 @@ async def running_gateway(service_url: str = f"http://{AWAY}", **settings: Any) 
         **urls,
         "amqp_url": f"amqp://guest:guest@{AWAY}/",
         "port": 0,
+        "catch_up_seconds": 60,
         "farewell_seconds": 0.0,
         "drain_seconds": 2,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from typing import Any
 
 import pytest
@@ -39,7 +40,9 @@ async def test_a_line_tells_of_a_request(written: io.BytesIO, issuer: Issuer) ->
         running.client() as client,
     ):
         headers = issuer.headers(7, "Admin") | {"x-request-id": "my-id"}
+        began = time.perf_counter()
         await client.get(f"{CLOSED}/x?password=secret", headers=headers)
+        took = time.perf_counter() - began
         await client.get(CLOSED)
         one, other = lines_of(running, written)
     assert one["message"] == f"GET {CLOSED}/x 200"
@@ -54,7 +57,7 @@ async def test_a_line_tells_of_a_request(written: io.BytesIO, issuer: Issuer) ->
         "upstream": "referrals",
     }
     assert (one["account"], one["address"]) == (7, "127.0.0.1")
-    assert 0 < one["upstream_seconds"] <= one["seconds"] < 10
+    assert 0 < one["upstream_seconds"] <= one["seconds"] <= took
     assert one["sent_bytes"] > 0
     assert one["time"].endswith("+00:00")
     assert (other["status"], other["problem"]) == (401, "TOKEN_MISSING")
@@ -65,7 +68,7 @@ async def test_a_line_tells_of_a_request(written: io.BytesIO, issuer: Issuer) ->
 
 async def test_what_never_became_a_request_has_a_line_and_a_place_in_the_figures(written: io.BytesIO) -> None:
     async with running_gateway() as running, running.client() as client:
-        answer = await send_raw(running.port, b"GARBAGE\r\n\r\n", seconds=1)
+        answer = await send_raw(running.port, b"GARBAGE\r\n\r\n")
         (line,) = lines_of(running, written)
         figures = (await client.get("/metrics")).text
     assert (line["message"], line["status"], line["problem"]) == ("no request 400", 400, "MALFORMED_REQUEST")
@@ -84,7 +87,7 @@ async def test_the_path_of_an_invitation_is_no_secret_for_the_log(written: io.By
 
 async def test_a_line_break_in_a_path_forges_no_line(written: io.BytesIO) -> None:
     async with running_gateway() as running:
-        await send_raw(running.port, b'GET /%0a{"level":"info"} HTTP/1.1\r\nHost: x\r\n\r\n', seconds=1)
+        await send_raw(running.port, b'GET /%0a{"level":"info"} HTTP/1.1\r\nHost: x\r\n\r\n')
         assert len(lines_of(running, written)) == 1
 
 

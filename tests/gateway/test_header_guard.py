@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
 
 import pytest
 
@@ -73,7 +72,7 @@ PLANTED = b"GET /api/v1/auth/planted HTTP/1.1\r\nHost: x\r\n\r\n"
 )
 async def test_a_request_with_two_readings_is_refused_and_nothing_behind_it_is_heard(request_bytes: bytes) -> None:
     async with raw_service(record) as service, running_gateway(service.url) as running:
-        answer = await send_raw(running.port, request_bytes, seconds=0.3)
+        answer = await send_raw(running.port, request_bytes)
         assert answer.startswith(b"HTTP/1.1 400 "), answer
         assert len(re.findall(rb"HTTP/1\.1 \d{3} ", answer)) == 1
         problem = json.loads(answer.partition(b"\r\n\r\n")[2])
@@ -86,7 +85,7 @@ async def test_a_request_with_two_readings_is_refused_and_nothing_behind_it_is_h
 async def test_pipelined_requests_are_answered_in_order() -> None:
     asked = b"".join(b"GET /ref/%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(5))
     async with raw_service(record) as service, running_gateway(service.url) as running:
-        answer = await send_raw(running.port, asked, seconds=0.4)
+        answer = await send_raw(running.port, asked, answers=5)
         assert answer.count(b"HTTP/1.1 200 ") == 5
         assert [answer.index(b"GET /ref/%d " % number) for number in range(5)] == sorted(
             answer.index(b"GET /ref/%d " % number) for number in range(5)
@@ -97,7 +96,7 @@ async def test_a_request_behind_a_refused_body_is_not_taken_from_the_body() -> N
     body = PLANTED.ljust(70_000, b"x")
     asked = POST + HOST + b"Content-Length: %d\r\n\r\n" % len(body) + body + GET + HOST + b"\r\n"
     async with raw_service(record) as service, running_gateway(service.url) as running:
-        answer = await send_raw(running.port, asked, seconds=0.4)
+        answer = await send_raw(running.port, asked, answers=2)
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert answer.count(b"HTTP/1.1 200 ") == 1, "the true second request"
         assert [head.split(b" ")[1] for head in service.heads] == [OPEN.encode()]
@@ -108,7 +107,7 @@ async def test_trailers_do_not_become_headers() -> None:
         POST + HOST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Custom: 1\r\nAuthorization: Bearer x\r\n\r\n"
     )
     async with raw_service(record) as service, running_gateway(service.url) as running:
-        assert (await send_raw(running.port, asked, seconds=0.3)).startswith(b"HTTP/1.1 200 ")
+        assert (await send_raw(running.port, asked)).startswith(b"HTTP/1.1 200 ")
         assert b"x-custom" not in service.heads[0]
         assert b"authorization" not in service.heads[0]
 
@@ -116,7 +115,7 @@ async def test_trailers_do_not_become_headers() -> None:
 async def test_a_wish_to_upgrade_is_ignored() -> None:
     asked = GET + HOST + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n"
     async with raw_service(record) as service, running_gateway(service.url) as running:
-        answer = await send_raw(running.port, asked, seconds=0.3)
+        answer = await send_raw(running.port, asked)
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert b"upgrade" not in service.heads[0]
         assert b"http2-settings" not in service.heads[0]
@@ -132,7 +131,7 @@ async def test_a_wish_to_upgrade_is_ignored() -> None:
 )
 async def test_a_huge_head_is_refused(head: bytes) -> None:
     async with raw_service(record) as service, running_gateway(service.url) as running:
-        answer = await send_raw(running.port, head, seconds=0.3)
+        answer = await send_raw(running.port, head)
         assert answer.startswith(b"HTTP/1.1 431 ")
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "HEADERS_TOO_LARGE"
         assert service.heads == []
@@ -155,12 +154,11 @@ async def test_bytes_without_end_are_cut_off(start: bytes) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(start)
         try:
-            async with asyncio.timeout(5):
-                while not reader.at_eof():
-                    writer.write(filler)
-                    sent += len(filler)
-                    await writer.drain()
-                    await asyncio.sleep(0.001)
+            while not reader.at_eof() and sent < 10_000_000:
+                writer.write(filler)
+                sent += len(filler)
+                await writer.drain()
+                await asyncio.sleep(0.001)
         except ConnectionError:
             pass  # cut off, as it should be
         writer.close()
@@ -170,15 +168,14 @@ async def test_bytes_without_end_are_cut_off(start: bytes) -> None:
 async def test_a_head_that_comes_byte_by_byte_is_given_up() -> None:
     async with running_gateway(header_seconds=0.3) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
-        began = time.monotonic()
         answer = asyncio.create_task(reader.read())
-        for byte in GET + HOST:
-            if answer.done():
-                break
-            writer.write(bytes([byte]))
+        head, given = GET + HOST + b"X-A: " + b"y" * 200, 0
+        while given < len(head) and not answer.done():
+            writer.write(head[given : given + 1])
+            given += 1
             await asyncio.sleep(0.02)
         assert (await answer).startswith(b"HTTP/1.1 408 ")
-        assert time.monotonic() - began < 2
+        assert given < len(head), "each byte gives it no more time"
         writer.close()
 
 
@@ -187,7 +184,7 @@ async def test_a_connection_on_which_nothing_is_asked_is_closed(sent: bytes) -> 
     async with running_gateway(header_seconds=0.2) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(sent)
-        answer = await asyncio.wait_for(reader.read(), 3)
+        answer = await asyncio.wait_for(reader.read(), 9)
         assert answer.startswith(b"HTTP/1.1 408 ")
         writer.close()
 
@@ -195,7 +192,7 @@ async def test_a_connection_on_which_nothing_is_asked_is_closed(sent: bytes) -> 
 async def test_a_body_that_stalls_is_given_up() -> None:
     asked = POST + HOST + b"Content-Length: 100\r\n\r\nhalf"
     async with raw_service(record) as service, running_gateway(service.url, body_seconds=0.2) as running:
-        answer = await send_raw(running.port, asked, seconds=0.5)
+        answer = await send_raw(running.port, asked)
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert service.heads == []
 
@@ -211,6 +208,6 @@ async def test_a_client_that_stops_reading_is_dropped() -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=1)
         writer.write(GET + HOST + b"\r\n")
         pool = running.gateway.upstreams["auth"].pool
-        await eventually(lambda: pool.in_use)
+        await eventually(lambda: service.heads)
         await eventually(lambda: not pool.in_use)
         writer.close()

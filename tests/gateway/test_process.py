@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 
 import httpx
 import pytest
@@ -92,7 +93,7 @@ async def test_slow_readers_do_not_make_the_gateway_hold_what_they_do_not_read(i
 async def knock(running: Process, outcomes: Counter[str], method: str, name: str, *, keep: bool = True) -> None:
     """Call without pause, each time for another thing, until nobody opens any more; count what came back."""
     limits = httpx.Limits(max_keepalive_connections=None if keep else 0)
-    async with httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=20, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=60, limits=limits) as client:
         for number in range(100_000):
             path = f"/ref/{name}-{number}"
             try:
@@ -118,13 +119,14 @@ async def answered_again(*outcomes: Counter[str]) -> None:
 @pytest.mark.parametrize("keep", [True, False], ids=["connections that are kept", "a connection per request"])
 async def test_sigterm_under_load_loses_no_request(issuer: Issuer, *, keep: bool) -> None:
     outcomes: Counter[str] = Counter()
-    settings = {"GATEWAY_PUBLIC_CALLS_PER_MINUTE": "1000000"}
+    # Long enough for a client that a busy machine keeps waiting between opening a connection and asking.
+    settings = {"GATEWAY_PUBLIC_CALLS_PER_MINUTE": "1000000", "GATEWAY_FAREWELL_SECONDS": "3"}
     async with raw_service(a_service(issuer)) as service, gateway_process(service.url, **settings) as running:
         callers = [asyncio.create_task(knock(running, outcomes, "GET", str(number), keep=keep)) for number in range(8)]
         await eventually(lambda: outcomes["right"] > 200, within=60)
         running.terminate()
         await asyncio.gather(*callers)
-        await asyncio.wait_for(running.process.wait(), 20)
+        await asyncio.wait_for(running.process.wait(), 60)
     assert outcomes.keys() == {"right"}
 
 
@@ -137,8 +139,9 @@ async def test_a_service_that_restarts_under_load_costs_no_reading_request_a_wro
         callers += [asyncio.create_task(knock(running, writing, "POST", f"w{number}")) for number in range(4)]
         for _ in range(3):
             await answered_again(reading, writing)
+            refused = [outcomes["503 with Retry-After"] for outcomes in (reading, writing)]
             await first.stop()
-            await asyncio.sleep(0.2)
+            await eventually(partial(are_more, refused, reading, writing), what="calls while nobody listens")
             await first.start()
         await answered_again(reading, writing)
         running.terminate()
@@ -146,21 +149,24 @@ async def test_a_service_that_restarts_under_load_costs_no_reading_request_a_wro
     # "Not now" while nobody listens; "unknown" for what was cut off, a reading request only if its second try was, too.
     for outcomes in (reading, writing):
         assert outcomes.keys() <= {"right", "503 with Retry-After", "502 with Retry-After"}
-        assert outcomes["503 with Retry-After"], "there was such a time"
+
+
+def are_more(refused: list[int], *outcomes: Counter[str]) -> bool:
+    return all(before < counted["503 with Retry-After"] for before, counted in zip(refused, outcomes, strict=True))
 
 
 async def test_a_service_that_stops_under_load_leaves_no_writing_request_in_doubt() -> None:
     outcomes: Counter[str] = Counter()
     settings = {"GATEWAY_PUBLIC_CALLS_PER_MINUTE": "1000000"}
     async with (
-        small_service() as (address, service),
+        small_service(farewell_seconds=3) as (address, service),
         gateway_process(f"http://127.0.0.1:{address[1]}", **settings) as running,
     ):
         callers = [asyncio.create_task(knock(running, outcomes, "POST", str(number))) for number in range(8)]
         await eventually(lambda: outcomes["right"] > 200, within=60)
         service.terminate()
-        await asyncio.wait_for(service.wait(), 20)
-        await eventually(lambda: outcomes["503 with Retry-After"], within=20)
+        await asyncio.wait_for(service.wait(), 60)
+        await eventually(lambda: outcomes["503 with Retry-After"])
         running.terminate()
         await asyncio.gather(*callers)
     assert outcomes.keys() == {"right", "503 with Retry-After"}

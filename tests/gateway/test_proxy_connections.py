@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -17,7 +18,7 @@ from services.gateway.domain.refusals import (
     UpstreamTimeout,
 )
 from services.gateway.proxy import ClientGone, PoolLimits, Upstream
-from tests.gateway.asking import FAST, Client, a_request, always, asking, get, once, whole_body
+from tests.gateway.asking import PATIENT, Client, a_request, always, asking, get, once, whole_body
 from tests.gateway.raw import OK, Line
 from tests.support.eventually import eventually
 
@@ -136,11 +137,19 @@ async def test_connections_and_the_queue_for_them_are_bounded() -> None:
 
 
 async def test_nobody_waits_for_a_connection_for_ever() -> None:
-    async with asking(slow, connections=1, wait_seconds=0.05) as (upstream, _):
+    may_answer = asyncio.Event()
+
+    async def script(line: Line) -> None:
+        await line.head()
+        await may_answer.wait()
+        await line.say(OK)
+
+    async with asking(script, connections=1, wait_seconds=0.05) as (upstream, service):
         first = asyncio.create_task(get(upstream))
-        await asyncio.sleep(0)
+        await eventually(lambda: service.heads)
         with pytest.raises(UpstreamBusy):
             await get(upstream)
+        may_answer.set()
         assert await first == (200, b"ok")
         assert (upstream.pool.in_use, upstream.pool.waiting) == (0, 0)
 
@@ -196,7 +205,7 @@ async def test_an_answer_that_nobody_reads_at_all_is_given_up() -> None:
         await line.say(b"x" * 100_000_000)
 
     async with asking(script) as (upstream, _):
-        answer = await upstream.ask(a_request(timeouts=FAST), Client().receive)
+        answer = await upstream.ask(a_request(timeouts=replace(PATIENT, idle=0.3)), Client().receive)
         await eventually(lambda: upstream.pool.in_use == 0)
         with pytest.raises(UpstreamTimeout):
             await whole_body(answer)
