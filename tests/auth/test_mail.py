@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from sandbox.microsoft.certificates import issue
 from services.auth.domain.letters import RESET_PAGE, ChangedLetter, Letter, ResetLetter
 from services.auth.mailer import MailRefused, MailUnavailable
 from tests.auth.mail import delivery, letters_in, mail_server, token_in
+from tests.support.eventually import eventually
 
 TO = "ayse@example.com"
 CHANGED = ChangedLetter(TO, "Ayşe Yılmaz")
@@ -43,6 +46,17 @@ class Office:
 def office(tmp_path: Path) -> Iterator[Office]:
     with ExitStack() as stack:
         yield Office(tmp_path, stack)
+
+
+@pytest.fixture(autouse=True)
+async def goodbyes() -> AsyncIterator[None]:
+    """Outlive the goodbye of encrypted connections, which aiosmtplib does not wait for.
+
+    A loop that ends before leaves a socket to the garbage collector, which finds it in whichever test runs then.
+    """
+    yield
+    transports: Mapping[int, Any] = asyncio.get_running_loop()._transports  # type: ignore[attr-defined]
+    await eventually(lambda: all(transport._sock is None for transport in transports.values()))
 
 
 @pytest.fixture
