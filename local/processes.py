@@ -24,6 +24,7 @@ POLL_SECONDS = 0.05
 
 # Kept so that ended children can be reaped: an unreaped one would look alive to its waiters, and a dropped Popen warns.
 _children: list[subprocess.Popen[bytes]] = []
+_given_ports: set[int] = set()
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,16 @@ def free_port() -> int:
     # Not from the system's range for outgoing connections (32768 upwards): while a server on such a port is down, a
     # client that keeps reconnecting is sooner or later given that very port as its own, connects to itself, and the
     # server cannot come back.
-    for port in random.sample(range(15_000, 32_000), 200):
+    # What is given here is bound later, by a process that has yet to start: until then nothing else shows that it is
+    # taken. So none is given twice, and two processes that look at the same time, whose ids are neighbours, as the
+    # workers of a test run, look at different ones.
+    ours = range(15_000 + os.getpid() % 16, 32_000, 16)
+    for port in random.sample(ours, len(ours)):
+        if port in _given_ports:
+            continue
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _given_ports.add(port)
             return port
     raise LocalError("No free port between 15000 and 32000 on 127.0.0.1.")
 
