@@ -58,7 +58,7 @@ async def test_a_poll_does_not_stop_the_event_loop(sandbox: SandboxMicrosoft, mi
         nonlocal ticks
         while True:
             ticks += 1
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0)  # no pause: a machine that gives us little time still leaves room for thousands
 
     ticking = asyncio.create_task(tick())
     await microsoft.poll_sign_in(code.flow)
@@ -192,11 +192,11 @@ async def test_a_sign_in_endpoint_that_stays_silent_is_given_up(
 ) -> None:
     signed_in = await approved(sandbox, microsoft)
     monkeypatch.setattr("services.referrals.microsoft._REQUEST_SECONDS", (0.3, 0.3))
-    sandbox.turn(token_delay_seconds=10)
+    sandbox.turn(token_delay_seconds=60)
     started = time.monotonic()
     with pytest.raises(MicrosoftUnavailable, match="Timeout"):
         await microsoft.renew(signed_in.token_cache, force=True)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize(

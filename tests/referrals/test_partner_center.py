@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import groupby
 from typing import Any
 
 import httpx
@@ -208,11 +209,13 @@ async def test_a_retry_after_that_cannot_be_read_is_as_good_as_none(
 async def test_a_page_that_is_never_answered_is_asked_for_again(
     sandbox: SandboxMicrosoft, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.referrals.partner_center._TIMEOUT", httpx.Timeout(1))
+    monkeypatch.setattr("services.referrals.partner_center._TIMEOUT", httpx.Timeout(60, read=2))
     sandbox.turn(api_faults=[{"kind": "silence", "page": 2}])
     client = a_client(sandbox)
     assert len(await every_id(client, token)) == 250
-    assert sandbox.state()["pages"] == [1, 2, 3]
+    # On a busy machine a page that does come may be too late as well, and is then served twice.
+    assert [page for page, _ in groupby(sandbox.state()["pages"])] == [1, 2, 3]
+    assert sandbox.state()["knobs"]["api_faults"][0]["times"] == 0
     await client.close()
 
 

@@ -19,7 +19,7 @@ from local.processes import free_port
 TENANT = "3f1c9a52-7f0e-4b7c-9a64-1d1f6c2b8e10"
 CLIENT_ID = "9b1f7c04-52a8-4c39-8a4e-0c6d2f7e5b21"
 SCOPE = "https://api.partner.microsoft.com/.default"
-_START_SECONDS = 30
+_START_SECONDS = 60
 
 
 class SandboxMicrosoft:
@@ -37,7 +37,9 @@ class SandboxMicrosoft:
         """A client that trusts the sandbox; made late, since the CA's file is made by the server."""
         if self._client is None:
             trust = ssl.create_default_context(cafile=self.ca_file)
-            self._client = httpx.Client(base_url=self.url, verify=trust, trust_env=False, timeout=60)
+            # No connection is used again that the server may be closing just then, as it does after five idle seconds.
+            limits = httpx.Limits(keepalive_expiry=1)
+            self._client = httpx.Client(base_url=self.url, verify=trust, trust_env=False, timeout=60, limits=limits)
         return self._client
 
     def reset(self, referrals: int = 250) -> None:
