@@ -144,7 +144,7 @@ class Stage:
 
 def a_browser(port: int, **options: Any) -> Browser:
     """Make a browser; the cookies of the console are Secure, which httpx takes at its word: no cookie over http."""
-    return Browser(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10, **options)
+    return Browser(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60, **options)
 
 
 @asynccontextmanager

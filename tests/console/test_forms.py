@@ -45,17 +45,20 @@ async def test_a_browser_that_keeps_no_cookies_is_told_so() -> None:
 
 
 async def test_a_form_that_is_too_large_or_malformed_or_never_ends_is_refused() -> None:
-    async with console(body_seconds=0.3) as stage:
+    async with console() as stage:
         key = await stage.browser.form_key("/sign-in")
         large = await stage.browser.post("/sign-in", data={"form_key": key, "email": "x" * 2_000_000})
         assert large.status_code == 413
         odd = {"content-type": "application/x-www-form-urlencoded"}
         assert (await stage.browser.post("/sign-in", content=b"\xff\xfe=1", headers=odd)).status_code == 400
+        assert stage.services.asked == []
+    # A gateway of its own, for one so impatient cuts off on a busy machine what is only large.
+    async with console(body_seconds=0.3) as stage:
         slow = (
             b"POST /sign-in HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n"
             b"content-length: 100\r\n\r\nform_key="
         )
-        assert (await send_raw(stage.running.port, slow, seconds=3)).startswith(b"HTTP/1.1 408 ")
+        assert (await send_raw(stage.running.port, slow, seconds=60)).startswith(b"HTTP/1.1 408 ")
         assert stage.services.asked == []
 
 

@@ -199,7 +199,9 @@ def test_damaged_and_foreign_cookies_are_no_session() -> None:
     sealer = Sealer([b"k" * 32])
     (value,) = seal(Session("key"), sealer)
     assert open_sealed([value], Sealer([b"o" * 32, b"k" * 32])) == Session("key"), "an older key still opens"
-    for odd in (value[:-2] + "AA", "", "ç", value[:20], "A" * 4_000):
+    # In the middle, where each letter counts whole: another end may say the same bits.
+    changed = value[:60] + ("B" if value[60] == "A" else "A") + value[61:]
+    for odd in (changed, "", "ç", value[:20], "A" * 4_000):
         assert open_sealed([odd], sealer) is None
     assert open_sealed([value], Sealer([b"o" * 32])) is None
 

@@ -7,6 +7,7 @@ import base64
 import hmac
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qs
@@ -14,8 +15,9 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 
+from local.processes import free_port
 from tests.support.eventually import eventually
-from tests.support.messaging import RunningProvider, raw_server, request_of, running_provider, unused_url
+from tests.support.messaging import RunningProvider, raw_server, request_of, running_provider
 
 ACCOUNT, TOKEN = "AC" + "1" * 32, "twilio-token"
 TWILIO = f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json"
@@ -29,7 +31,7 @@ async def provider() -> AsyncIterator[RunningProvider]:
 
 @pytest.fixture
 async def client(provider: RunningProvider) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=provider.url, trust_env=False) as one:
+    async with httpx.AsyncClient(base_url=provider.url, trust_env=False, timeout=60) as one:
         yield one
 
 
@@ -186,8 +188,8 @@ async def test_a_slow_answer_comes_after_the_message_was_taken(
 ) -> None:
     await provider.turn(latency_seconds=1.0)
     with pytest.raises(httpx.ReadTimeout):
-        await client.post("/v2/send.json", json=sms(), timeout=0.2)
-    assert (await provider.count())["messages"] == 1
+        await client.post("/v2/send.json", json=sms(), timeout=httpx.Timeout(60, read=0.2))
+    await eventually(lambda: provider.application.ledger.messages, what="the message")
 
 
 async def test_twilio_signs_its_callbacks_as_documented(
@@ -213,9 +215,10 @@ async def test_reports_come_late_twice_and_out_of_order_when_told(
 ) -> None:
     url, requests = receiver
     await provider.turn(reports_out_of_order=True, report_duplicate_rate=1.0, report_delay_seconds=0.3)
+    asked_at = time.monotonic()
     await send_twilio(client, StatusCallback=url)
-    await asyncio.sleep(0.1)
-    assert requests == []
+    await eventually(lambda: requests, what="a report")
+    assert time.monotonic() - asked_at >= 0.3
     await eventually(lambda: len(requests) == 6, what="six reports")
     order = [parse_qs(request.partition(b"\r\n\r\n")[2].decode())["MessageStatus"][0] for request in requests]
     assert list(dict.fromkeys(order)) == ["read", "delivered", "sent"]
@@ -249,8 +252,9 @@ async def test_a_reset_forgets_messages_and_knobs(provider: RunningProvider, cli
 
 
 async def test_it_runs_as_a_process_of_its_own() -> None:
-    url = unused_url()
-    process = subprocess.Popen([sys.executable, "-m", "sandbox", "provider", "--port", url.rpartition(":")[2]])  # noqa: ASYNC220
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen([sys.executable, "-m", "sandbox", "provider", "--port", str(port)])  # noqa: ASYNC220
     try:
         async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
 

@@ -82,7 +82,7 @@ async def test_a_refresh_token_is_good_for_one_use_while_the_knob_says_so(sandbo
 
 def test_a_client_that_does_not_trust_the_sandbox_is_not_served(sandbox: SandboxMicrosoft) -> None:
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
-        httpx.get(sandbox.url, verify=ssl.create_default_context(), trust_env=False)
+        httpx.get(sandbox.url, verify=ssl.create_default_context(), trust_env=False, timeout=60)
 
 
 def test_only_its_owner_may_read_the_keys(sandbox: SandboxMicrosoft) -> None:

@@ -22,7 +22,7 @@ class RunningProvider:
     def __init__(self, url: str, application: MessagingProvider) -> None:
         self.url = url
         self.application = application
-        self._client = httpx.AsyncClient(base_url=url, trust_env=False, verify=False)  # noqa: S501 - plain HTTP
+        self._client = httpx.AsyncClient(base_url=url, trust_env=False, timeout=60, verify=False)  # noqa: S501 - plain HTTP
 
     async def turn(self, **knobs: Any) -> None:
         """Set knobs."""
