@@ -221,14 +221,11 @@ class PlainDump:
     def __init__(self, text: str) -> None:
         self.lines = text.split("\n")
 
-    def table(self, name: str) -> tuple[list[str], range]:
-        """Give the columns of a table and the lines of its rows."""
-        start = next(
-            n for n, line in enumerate(self.lines) if re.match(rf"COPY {name}\S* \(seq, |COPY {name} \(", line)
-        )
-        columns = re.findall(r"\((.*)\)", self.lines[start])[0].split(", ")
-        end = self.lines.index("\\.", start)
-        return columns, range(start + 1, end)
+    def table(self, name: str) -> tuple[list[str], list[int]]:
+        """Give the columns of a table and the lines of its rows, in whichever partitions of it they are."""
+        begun = [n for n, line in enumerate(self.lines) if re.match(rf"COPY {name}\S* \(seq, |COPY {name} \(", line)]
+        columns = re.findall(r"\((.*)\)", self.lines[begun[0]])[0].split(", ")
+        return columns, [n for start in begun for n in range(start + 1, self.lines.index("\\.", start))]
 
     def edit(self, line: int, columns: list[str], **values: str) -> None:
         cells = self.lines[line].split("\t")

@@ -71,7 +71,7 @@ class Hub:
 
     def letter_to(self, email: str, *, but: str | None = None) -> str:
         """Wait for the reset token that is delivered to an address, other than one that came before."""
-        line = re.compile(rf"\[Password Reset\] Token for {re.escape(email)}: (\S+)")
+        line = re.compile(rf"\[Password Reset\] Token for {re.escape(email)}: (\S+)\n")
         log = Path(self.stack["logs"]["auth-worker"])
 
         def newest() -> str | None:
