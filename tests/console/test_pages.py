@@ -345,6 +345,7 @@ async def test_a_password_is_never_in_a_page_or_a_log_line(capfd: pytest.Capture
 async def test_a_path_that_is_none_of_the_console_is_the_gateways_to_refuse() -> None:
     async with console() as stage:
         assert (await stage.browser.get("/nothing")).json()["code"] == "UNKNOWN_AREA"
-        odd = await send_raw(stage.running.port, b"GET /users/%2e%2e HTTP/1.1\r\nhost: x\r\n\r\n", seconds=60)
+        odd_request = b"GET /users/%2e%2e HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        odd = await send_raw(stage.running.port, odd_request, seconds=60)
         assert odd.startswith(b"HTTP/1.1 400 ")
         assert (await stage.browser.get("/users/12/34/56")).status_code == 404

@@ -18,6 +18,7 @@ PAGES = 10
 REQUESTS = "SELECT FROM outbox WHERE routing_key = 'referrals.sync.requested.v1'"
 
 
+@pytest.mark.timeout(400)  # eleven workers start one after the other
 async def test_a_worker_killed_on_each_page_loses_nothing_and_doubles_nothing(
     context: Context, sandbox: SandboxMicrosoft, environment: dict[str, str], tmp_path: Path
 ) -> None:
