@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from local import browser, stack
 from local.stack_file import stack_file
 from tests.browser.console import Console
 from tests.support.stacks import run_dir
 
+# A wait ends when its page is there; on a busy machine Playwright's own five seconds are soon over.
+_PATIENCE_MILLISECONDS: Final = 60_000
 _LIMITS: Final = ("SIGN_INS", "RESETS", "PUBLIC_CALLS", "ADDRESS_CALLS", "ACCOUNT_CALLS")
 # What a page of ours must never cause; that a refusal is a 4xx, the browser notes as well.
 _EXPECTED: Final = "Failed to load resource: the server responded with a status of 4"
@@ -38,6 +40,7 @@ def chromium(program: Path) -> Iterator[Browser]:
     # Chromium's own sandbox does not work for root, as whom machines for tests often run.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
+        expect.set_options(timeout=_PATIENCE_MILLISECONDS)
         running = playwright.chromium.launch(executable_path=program, args=arguments)
         yield running
         running.close()
@@ -78,7 +81,7 @@ def new_page(chromium: Browser, system: dict[str, Any]) -> Iterator[Callable[...
     def open_page(**options: Any) -> Page:
         context = chromium.new_context(base_url=system["gateway_url"], **({"locale": "tr-TR"} | options))
         contexts.append(context)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(_PATIENCE_MILLISECONDS)
         page = context.new_page()
         page.on("console", lambda message: complain(message.type, message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complain("script", str(error)))

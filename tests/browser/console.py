@@ -16,7 +16,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from local.client import Client
 
-_LETTER_SECONDS: Final = 30
+_PATIENCE_SECONDS: Final = 60
 
 
 @dataclass
@@ -55,9 +55,22 @@ class Console:
         (within or self.page).locator("summary", has_text=button).first.click()
         self.press(yes, within=within)
 
-    def sees(self, text: str | re.Pattern[str], *, seconds: float = 20) -> None:
+    def sees(self, text: str | re.Pattern[str], *, seconds: float = _PATIENCE_SECONDS) -> None:
         """Wait until a text can be seen."""
         expect(self.page.get_by_text(text).first).to_be_visible(timeout=seconds * 1_000)
+
+    def follow(self, button: str) -> None:
+        """Press a button that leads to a page, and wait until that page is there."""
+        with self.page.expect_navigation():
+            self.press(button)
+
+    def reload_until(self, there: Locator) -> None:
+        """Open the page again until something is there that travels by the outbox and a queue."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not there.count():
+            assert time.monotonic() < deadline, f"not there in {_PATIENCE_SECONDS} s: {there}"
+            self.page.wait_for_timeout(200)
+            self.page.reload()
 
     def row(self, text: str | re.Pattern[str]) -> Locator:
         """Find the row of a table that holds a text."""
@@ -77,9 +90,9 @@ class Console:
 
     def letter_to(self, email: str, *, but: str = "") -> str:
         """Wait for the reset token that auth delivers to an address, other than one that came before."""
-        line = re.compile(rf"\[Password Reset\] Token for {re.escape(email)}: (\S+)")
+        line = re.compile(rf"\[Password Reset\] Token for {re.escape(email)}: (\S+)\n")
         log = Path(self.system["logs"]["auth-worker"])
-        deadline = time.monotonic() + _LETTER_SECONDS
+        deadline = time.monotonic() + _PATIENCE_SECONDS
         while not (found := [token for token in line.findall(log.read_text(errors="replace")) if token != but]):
             assert time.monotonic() < deadline, f"no letter to {email}"
             time.sleep(0.1)
@@ -89,7 +102,7 @@ class Console:
         """Decide about a device code on the sandbox's page of Microsoft."""
         sandbox = self.system["sandbox"]
         trust = ssl.create_default_context(cafile=sandbox["microsoft_ca_file"])
-        with httpx.Client(base_url=sandbox["microsoft"], verify=trust, trust_env=False) as microsoft:
+        with httpx.Client(base_url=sandbox["microsoft"], verify=trust, trust_env=False, timeout=60) as microsoft:
             microsoft.post("/devicelogin", data={"user_code": code, "decision": decision}).raise_for_status()
 
 
