@@ -10,9 +10,11 @@ import openpyxl
 import pytest
 
 from services.invitations.commands import sweeping
+from services.invitations.domain.bulk import Refusal
 from services.invitations.domain.jobs import Progress
 from services.invitations.domain.tokens import seal_name
 from services.invitations.routes import jobs as routes
+from services.invitations.store import jobs
 from tests.invitations.conftest import SandboxProvider, sending
 from tests.invitations.lists import farmers, finished, thousand_with_25_faults, xlsx
 from tests.invitations.stage import BULK, Stage, recipients
@@ -272,6 +274,35 @@ async def test_a_farmer_who_accepted_before_the_message_was_refused_is_not_invit
     async with sending(stage.context):
         await finished(stage, job_id, sent=1, failed=1)
     assert await stage.left("M") == {"tier": "M", "available": 3, "reserved": 9, "spent": 1, "expired": 0}
+
+
+async def test_a_job_does_not_end_while_its_failed_rows_are_put_back_in_line(stage: Stage) -> None:
+    """Who looks for finished jobs at that moment sees the rows as they were before."""
+    job_id = (await stage.upload(xlsx(farmers(3)))).json()["data"]["jobId"]
+    await stage.place_all(job_id)
+    await stage.stock("M", 3)
+
+    async def finish() -> int:
+        async with stage.context.database.transaction() as conn:
+            return await sweeping.finish_jobs(conn)
+
+    async with stage.context.database.transaction() as conn:
+        await jobs.lock_job(conn, job_id)
+        assert len(await jobs.reopen_failed_rows(conn, job_id, [Refusal.INSUFFICIENT_CODES])) == 3
+        finishing = asyncio.create_task(finish())
+
+        async def decided_or_waiting() -> bool:
+            waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            return finishing.done() or bool(await stage.query(waits))
+
+        await eventually(decided_or_waiting)
+    assert await finishing == 0
+    assert (await stage.progress(job_id))["status"] == "Queued"
+    await stage.place_all(job_id)
+    async with sending(stage.context):
+        await finished(stage, job_id, sent=3)
+    (completed,) = await stage.events("invitations.bulk_job.completed.v1")
+    assert completed["succeeded"] == 3
 
 
 async def test_a_job_ends_although_a_farmer_was_faster_than_the_message(stage: Stage) -> None:

@@ -10,6 +10,10 @@ from shared.events.audit import Actor
 
 _JOB = """SELECT jobs.*, accounts.full_name AS sponsor_name
             FROM jobs JOIN accounts ON accounts.id = jobs.sponsor_id"""
+# "Is this job done?" of the table `jobs`.
+_IS_SETTLED = (
+    "NOT EXISTS (SELECT FROM job_rows WHERE job_id = jobs.id AND outcome IN ('waiting', 'sending', 'unknown'))"
+)
 
 
 class NewRow(NamedTuple):
@@ -192,13 +196,18 @@ async def list_results(
 
 
 async def finish_jobs(conn: Connection) -> list[int]:
-    """Mark jobs of which every row is settled; gives their ids, each once."""
+    """Mark jobs of which every row is settled; gives their ids, each once.
+
+    A job that somebody holds, to retry it, is left for the next time: in one statement with the lock, its rows would be
+    seen as they were before the wait. Once it is held here they are looked at again.
+    """
+    found = await conn.fetch(
+        f"""SELECT id FROM jobs WHERE finished_at IS NULL AND total_rows > 0 AND {_IS_SETTLED}
+               FOR NO KEY UPDATE SKIP LOCKED"""  # noqa: S608 - a constant of ours
+    )
     rows = await conn.fetch(
-        """UPDATE jobs SET finished_at = now()
-            WHERE finished_at IS NULL AND total_rows > 0
-              AND NOT EXISTS (SELECT FROM job_rows
-                               WHERE job_id = jobs.id AND outcome IN ('waiting', 'sending', 'unknown'))
-        RETURNING id"""
+        f"UPDATE jobs SET finished_at = now() WHERE id = ANY ($1) AND {_IS_SETTLED} RETURNING id",  # noqa: S608 - a constant of ours
+        [row["id"] for row in found],
     )
     return [row["id"] for row in rows]
 
