@@ -60,6 +60,28 @@ async def test_what_was_sent_before_the_sender_died_is_not_sent_again(
     assert len(provider.messages()) == 3
 
 
+async def test_a_failure_that_only_a_look_up_tells_of_is_told_to_others_too(
+    stage: Stage, provider: SandboxProvider
+) -> None:
+    """The answer and the report were lost; who listens to events hears what a report would have made us say."""
+    provider.turn(undelivered_rate=1.0)
+    await queued(stage, 1)
+    ids = await claim(stage)
+    await begin(stage, ids)
+    async with stage.context.database.connection() as conn:
+        (row,) = await deliveries.list_outgoing(conn, ids)
+    assert stage.context.verimor is not None
+    await stage.context.verimor.send(stage.context.sender._message(row))
+    await eventually(lambda: provider.messages()[0]["status"] == "NOT_DELIVERED")
+    await age_leases(stage)
+    await sweeping.sweep_deliveries(stage.context.database)
+    assert await look_up(stage, 1) == 1
+    assert await states(stage) == {"undelivered"}
+    assert len(await stage.events("invitations.invitation.sent.v1")) == 1
+    (failed,) = await stage.events("invitations.invitation.failed.v1")
+    assert failed["reason"] == "undelivered"
+
+
 async def test_news_of_an_earlier_attempt_does_not_send_a_message_that_is_under_way_again(stage: Stage) -> None:
     """A process that was cut off from the database, or asked the provider too slowly, tells of what is long past."""
     await queued(stage, 1)

@@ -20,6 +20,7 @@ _ROW_OUTCOMES = {
     State.UNKNOWN: RowOutcome.UNKNOWN,
     State.NEEDS_REVIEW: RowOutcome.NEEDS_REVIEW,
 }
+_UNDELIVERED = frozenset({DeliveryStatus.UNDELIVERED, DeliveryStatus.FAILED})
 _STATUSES = frozenset(status.value for status in DeliveryStatus)
 
 
@@ -47,7 +48,7 @@ async def settle_report(conn: Connection, report: StatusReport) -> bool:
         return False
     if known is None:
         await apply_moves(conn, [moved])
-    if report.status in {DeliveryStatus.UNDELIVERED, DeliveryStatus.FAILED}:
+    elif report.status in _UNDELIVERED:
         await _say_undelivered(conn, moved)
     return True
 
@@ -59,6 +60,7 @@ async def apply_moves(conn: Connection, moved: Sequence[Row]) -> None:
     belongings = await deliveries.list_belongings(conn, [row["invitation_id"] for row in moved])
     job_of = await jobs.list_jobs(conn, list({row["job_id"] for row in belongings.values()}))
     refused = [row for row in moved if row["state"] == State.REJECTED and row["ordinal"] == 1]
+    undelivered = [row for row in moved if row["state"] in _UNDELIVERED]
     await jobs.save_rows(
         conn, [_row_update(row, belongings[row["invitation_id"]]) for row in moved if _touches_row(row)]
     )
@@ -71,7 +73,7 @@ async def apply_moves(conn: Connection, moved: Sequence[Row]) -> None:
             job = job_of[about["job_id"]]
             if job.on_behalf_of is not None:
                 events.append(evidence.on_invitation(job, evidence.INVITATION_SENT, about["id"], about["phone"]))
-    events += [_failed(belongings[row["invitation_id"]], row) for row in refused]
+    events += [_failed(belongings[row["invitation_id"]], row) for row in [*refused, *undelivered]]
     await outbox.add_many(conn, events)
 
 
