@@ -201,6 +201,27 @@ async def test_an_invitation_taken_back_while_its_message_is_under_way_stays_tak
     assert (await stage.left("M"))["available"] == 1
 
 
+async def test_an_invitation_taken_back_while_its_request_is_refused_is_not_announced(
+    stage: Stage, provider: SandboxProvider
+) -> None:
+    """One wrong number spoils a request; its other messages go out one by one, but not one that nobody wants now."""
+    await stage.stock("M", 3)
+    provider.turn(rejected_phones=["+905420000000"])
+    answered = hold_answers(stage)
+    call = asyncio.create_task(stage.invite(recipients(3)))
+
+    async def under_way() -> bool:
+        return await states(stage) == {"sending"}
+
+    await eventually(under_way)
+    (row,) = await stage.query("SELECT id FROM invitations WHERE phone = '+905420000001'")
+    assert (await stage.http.post(f"{LIST}/{row['id']}/cancel", headers=stage.sponsor())).status_code == 200
+    answered.set()
+    results = (await call).json()["data"]["results"]
+    assert [result["deliveryStatus"] for result in results] == ["Failed - Delivery", "Cancelled", "Sent"]
+    assert set(provider.phones()) == {"+905420000002"}
+
+
 async def test_expired_invitations_are_not_announced(stage: Stage, provider: SandboxProvider) -> None:
     job_id = await queued(stage, 2)
     async with stage.context.database.transaction() as conn:

@@ -38,7 +38,7 @@ from services.invitations.settings import InvitationsSettings
 from services.invitations.store import deliveries, jobs
 from services.invitations.store.accounts import quiet_hours_of
 from services.invitations.store.deliveries import Answer
-from shared.db import Database, Row
+from shared.db import Connection, Database, Row
 from shared.errors import Unavailable
 from shared.sealing import Sealer
 
@@ -137,7 +137,8 @@ class Sender:
         # One message that the provider refuses spoils its whole request: the others of it go out one by one.
         async with self._database.transaction() as conn:
             spoilt = await deliveries.claim_spoilt(conn, delivery_ids, self.name, self._settings.lease_seconds)
-        await self._send_and_wait(spoilt, until)
+            wanted = await _leave_out_ended(conn, spoilt)
+        await self._send_and_wait([row["id"] for row in wanted], until)
 
     async def _send_and_wait(self, delivery_ids: Sequence[UUID], until: float) -> None:
         loop = asyncio.get_running_loop()
@@ -165,12 +166,7 @@ class Sender:
     async def _claim(self, provider: str) -> list[Row]:
         async with self._database.transaction() as conn:
             ids = await deliveries.claim_due(conn, provider, self.name, _CLAIM, self._settings.lease_seconds)
-            rows = await deliveries.list_outgoing(conn, ids) if ids else []
-            ended = [row["invitation_id"] for row in rows if row["status"] != Status.PENDING]
-            if ended:
-                await deliveries.cancel_unsent(conn, ended)
-                await jobs.save_unsent_as_cancelled(conn, ended)
-            return [row for row in rows if row["status"] == Status.PENDING]
+            return await _leave_out_ended(conn, ids)
 
     def _half_a_lease(self) -> float:
         """Say until when to hold on to claims; what has not gone out by then is for whoever comes first."""
@@ -346,6 +342,16 @@ class Sender:
         future = self._settled.pop(delivery_id, None)
         if future is not None and not future.done():
             future.set_result(None)
+
+
+async def _leave_out_ended(conn: Connection, claimed: Sequence[UUID]) -> list[Row]:
+    """Take back the messages of invitations that ended while they were in line; gives the others."""
+    rows = await deliveries.list_outgoing(conn, claimed) if claimed else []
+    ended = [row["invitation_id"] for row in rows if row["status"] != Status.PENDING]
+    if ended:
+        await deliveries.cancel_unsent(conn, ended)
+        await jobs.save_unsent_as_cancelled(conn, ended)
+    return [row for row in rows if row["status"] == Status.PENDING]
 
 
 def _is_alone(outcome: Outcome) -> bool:
