@@ -158,6 +158,30 @@ async def test_sending_again_is_a_new_message_with_the_same_codes_after_a_pause(
     assert [one["ordinal"] for one in (await show(stage, result["invitationId"]))["deliveries"]] == [1, 2]
 
 
+async def test_sending_again_what_the_provider_refuses_as_a_duplicate_is_not_called_sent(
+    stage: Stage, provider: SandboxProvider
+) -> None:
+    """Verimor takes the same words to the same phone once a day: the duplicate is the message before, not this one."""
+    (result,) = await invited(stage)
+    provider.turn(refuse_duplicates=True)
+    async with stage.context.database.transaction() as conn:
+        await conn.execute("UPDATE deliveries SET created_at = now() - interval '1 hour'")
+    answer = await stage.http.post(f"{LIST}/{result['invitationId']}/resend", headers=stage.sponsor())
+    assert answer.status_code == 202
+
+    async def is_settled() -> bool:
+        (_, second) = (await show(stage, result["invitationId"]))["deliveries"]
+        return second["status"] not in {"queued", "claimed", "sending"}
+
+    async with sending(stage.context):
+        await eventually(is_settled)
+    shown = await show(stage, result["invitationId"])
+    (first, second) = shown["deliveries"]
+    assert (first["status"], second["status"], second["errorCode"]) == ("accepted", "rejected", "DUPLICATE")
+    assert shown["status"] == "Pending", "the farmer has the link of the first message"
+    assert len(provider.messages()) == 1
+
+
 async def test_nothing_is_sent_again_for_a_sponsor_who_was_disabled(stage: Stage, provider: SandboxProvider) -> None:
     (result,) = await invited(stage)
     await stage.register(6, "Sponsor", version=2, is_active=False, status="disabled")

@@ -31,6 +31,7 @@ from services.invitations.domain.messages import (
     Outcome,
     OutgoingMessage,
     Provider,
+    Rejected,
     Unknown,
 )
 from services.invitations.domain.pacing import Pace
@@ -245,7 +246,8 @@ class Sender:
             log.exception("sending failed in a way that nobody foresaw")
             outcomes = [Unknown(type(error).__name__)] * len(parcel.rows)
         IN_FLIGHT.dec(len(parcel.rows))
-        for row, outcome in zip(parcel.rows, outcomes, strict=True):
+        for row, answered in zip(parcel.rows, outcomes, strict=True):
+            outcome = _as_meant(row, answered)
             SENT.labels(provider.name, type(outcome).__name__).inc()
             self._answers.put_nowait(_Sent(provider.name, row["id"], attempts[row["id"]], outcome))
 
@@ -352,6 +354,13 @@ async def _leave_out_ended(conn: Connection, claimed: Sequence[UUID]) -> list[Ro
         await deliveries.cancel_unsent(conn, ended)
         await jobs.save_unsent_as_cancelled(conn, ended)
     return [row for row in rows if row["status"] == Status.PENDING]
+
+
+def _as_meant(row: Row, outcome: Outcome) -> Outcome:
+    """Tell a resend that was not sent from a message that is there: both have the words of the first message."""
+    if row["ordinal"] > 1 and isinstance(outcome, Accepted) and outcome.duplicate:
+        return Rejected("DUPLICATE", "the provider has sent the same message to this phone and does not repeat it yet")
+    return outcome
 
 
 def _is_alone(outcome: Outcome) -> bool:

@@ -35,7 +35,7 @@ class Answer(NamedTuple):
     outcome: str
 
 
-_OUTGOING = """SELECT d.id, d.provider, d.attempts, d.alone,
+_OUTGOING = """SELECT d.id, d.provider, d.ordinal, d.attempts, d.alone,
                       i.id AS invitation_id, i.status, i.phone, i.farmer_name, i.code_count,
                       i.token_sealed, jobs.custom_message, accounts.full_name AS sponsor_name,
                       s.quiet_from, s.quiet_until
