@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
+
+import pytest
 
 from services.invitations.commands import sweeping
+from services.invitations.domain.messages import Accepted, NotSent, Outcome, OutgoingMessage, Rejected
 from services.invitations.domain.quiet import ISTANBUL
 from services.invitations.settings import InvitationsSettings
 from tests.invitations.conftest import SandboxProvider, sending
@@ -220,6 +225,33 @@ async def test_an_invitation_taken_back_while_its_request_is_refused_is_not_anno
     results = (await call).json()["data"]["results"]
     assert [result["deliveryStatus"] for result in results] == ["Failed - Delivery", "Cancelled", "Sent"]
     assert set(provider.phones()) == {"+905420000002"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [(Rejected("BAD\0", "\ud800 \0"), "failed"), (NotSent.rate_limited("9" * 400), "sending")],
+)
+async def test_an_odd_answer_does_not_hold_up_what_else_was_answered(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, answer: Outcome, outcome: str
+) -> None:
+    """Postgres takes no NUL and no end of time; answers are settled together, so one must not spoil the others."""
+    verimor = stage.context.verimor
+    assert verimor is not None
+
+    async def send_many(batch_id: UUID, messages: Sequence[OutgoingMessage]) -> list[Outcome]:
+        del batch_id
+        return [answer, *[Accepted("1")] * (len(messages) - 1)]
+
+    monkeypatch.setattr(verimor, "send_many", send_many)
+    job_id = await queued(stage, 3)
+    async with sending(stage.context):
+
+        async def settled() -> bool:
+            return await stage.outcomes(job_id) == {"sent": 2, outcome: 1} and not await stage.query(
+                "SELECT 1 FROM deliveries WHERE state = 'sending' OR due_at > now() + interval '10 min'"
+            )
+
+        await eventually(settled)
 
 
 async def test_expired_invitations_are_not_announced(stage: Stage, provider: SandboxProvider) -> None:

@@ -70,16 +70,21 @@ def settle_answer(delivery_id: UUID, outcome: Outcome, *, attempt: int) -> Settl
         case Accepted(provider_id=provider_id):
             return settlement(State.ACCEPTED, provider_id)
         case Rejected(code=code, message=message):
-            return settlement(State.REJECTED, None, code, message)
+            return settlement(State.REJECTED, None, _storable(code), _storable(message))
         case NotSent(reason=reason, alone=True):
-            return settlement(State.QUEUED, None, "BATCH_REFUSED", reason, _SPOILT_SECONDS, alone=True)
+            return settlement(State.QUEUED, None, "BATCH_REFUSED", _storable(reason), _SPOILT_SECONDS, alone=True)
         case NotSent(reason=reason) if attempt >= MOST_ATTEMPTS:
-            return settlement(State.REJECTED, None, "PROVIDER_UNAVAILABLE", reason)
+            return settlement(State.REJECTED, None, "PROVIDER_UNAVAILABLE", _storable(reason))
         case NotSent(reason=reason, retry_after=retry_after):
             pause = max(retry_after or 0.0, pause_before(attempt + 1))
-            return settlement(State.QUEUED, None, "NOT_SENT", reason, pause)
+            return settlement(State.QUEUED, None, "NOT_SENT", _storable(reason), pause)
         case Unknown(reason=reason):
             return settlement(State.UNKNOWN, None, "UNKNOWN", reason, LOOK_UP_PAUSES_SECONDS[0])
+
+
+def _storable(text: str) -> str:
+    """Replace what Postgres does not hold in a provider's words: answers are settled many at a time."""
+    return text.encode(errors="replace").decode().replace("\0", "?")
 
 
 def settle_look_up(delivery_id: UUID, answer: LookUp, *, attempt: int, look_ups: int, was_requeued: bool) -> Settlement:

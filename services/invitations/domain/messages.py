@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 from uuid import UUID
 
 from services.invitations.domain.pacing import Pace
+
+_LONGEST_RETRY_AFTER_SECONDS: Final = 600.0
 
 
 class DeliveryStatus(StrEnum):
@@ -85,9 +87,13 @@ class NotSent:
 
     @classmethod
     def rate_limited(cls, retry_after_header: str | None) -> "NotSent":
-        """Read a 429; only the form in seconds of Retry-After (RFC 9110) is used by these providers."""
+        """Read a 429; only the form in seconds of Retry-After (RFC 9110) is used by these providers.
+
+        A longer pause is no pace but an error, such as a date in seconds: the message would outlive its invitation.
+        """
         seconds = retry_after_header or ""
-        return cls("rate limited", retry_after=float(seconds) if seconds.isdecimal() else None)
+        retry_after = min(float(seconds), _LONGEST_RETRY_AFTER_SECONDS) if seconds.isdecimal() else None
+        return cls("rate limited", retry_after=retry_after)
 
 
 @dataclass(frozen=True, slots=True)
