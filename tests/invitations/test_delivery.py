@@ -173,6 +173,28 @@ async def test_nothing_goes_out_in_a_sponsors_quiet_hours(stage: Stage, provider
         assert answer.status_code == 422, wrong
 
 
+async def test_the_end_of_quiet_hours_frees_also_what_had_failed_before_them(stage: Stage) -> None:
+    """A message that was refused for the pace and came back in the quiet hours waits for these, not for the pace."""
+    now = datetime.now(ISTANBUL)
+    around_now = {
+        "from": (now - timedelta(hours=1)).strftime("%H:%M"),
+        "to": (now + timedelta(hours=1)).strftime("%H:%M"),
+    }
+    await stage.http.put("/api/Sponsorship/quiet-hours", json=around_now, headers=stage.sponsor())
+    job_id = await queued(stage, 1)
+    async with stage.context.database.transaction() as conn:
+        await conn.execute("UPDATE deliveries SET error_code = 'NOT_SENT', error_message = 'rate limited'")
+    async with sending(stage.context):
+
+        async def waits() -> bool:
+            return bool(await stage.query("SELECT 1 FROM deliveries WHERE due_at > now() + interval '55 min'"))
+
+        await eventually(waits)
+        none = {"from": None, "to": None}
+        await stage.http.put("/api/Sponsorship/quiet-hours", json=none, headers=stage.sponsor())
+        await finished(stage, job_id, sent=1)
+
+
 async def test_a_message_of_an_invitation_that_ended_meanwhile_is_not_sent(
     stage: Stage, provider: SandboxProvider
 ) -> None:

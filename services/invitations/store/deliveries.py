@@ -113,10 +113,10 @@ async def begin_sending(
 
 
 async def release_claims(conn: Connection, delivery_ids: Sequence[UUID], sender: str, pause_seconds: float) -> None:
-    """Put claimed messages back in line; nothing was sent."""
+    """Put claimed messages back in line; nothing was sent, and what failed before is not what they wait for now."""
     await conn.execute(
         """UPDATE deliveries SET state = 'queued', claimed_by = NULL, lease_until = NULL, updated_at = now(),
-                  due_at = now() + make_interval(secs => $3)
+                  due_at = now() + make_interval(secs => $3), error_code = NULL, error_message = NULL
             WHERE id = ANY ($1) AND state = 'claimed' AND claimed_by = $2""",
         delivery_ids,
         sender,
