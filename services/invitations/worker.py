@@ -12,6 +12,7 @@ from shared.worker import run_worker as run_shared_worker
 
 _FINISH_SECONDS = 0.5
 _EXPIRE_SECONDS = 30.0
+_REROUTE_SECONDS = 30.0
 _FORGET_SECONDS = 3_600.0
 # A call that has not answered this long after its deadline has lost its process.
 _ABANDONED_SECONDS = 30.0
@@ -38,6 +39,9 @@ def _schedules(context: Context) -> list[Schedule]:
     async def sweep() -> None:
         await sweeping.sweep_deliveries(database)
 
+    async def reroute() -> None:
+        await sweeping.reroute_messages(database, context.providers, context.terms().providers)
+
     async def look_up() -> None:
         await sweeping.look_up_unknown(database, context.providers, context.sealer)
 
@@ -60,6 +64,7 @@ def _schedules(context: Context) -> list[Schedule]:
     return [
         Schedule("send messages", settings.poll_seconds, context.sender.run),
         Schedule("sweep deliveries", settings.sweep_seconds, sweep),
+        Schedule("reroute messages", _REROUTE_SECONDS, reroute),
         Schedule("look up unknown outcomes", settings.sweep_seconds, look_up),
         Schedule("finish jobs", _FINISH_SECONDS, finish),
         Schedule("expire invitations", _EXPIRE_SECONDS, expire),

@@ -195,6 +195,19 @@ async def test_the_end_of_quiet_hours_frees_also_what_had_failed_before_them(sta
         await finished(stage, job_id, sent=1)
 
 
+async def test_what_waits_for_a_provider_that_is_not_in_use_any_more_goes_out_by_another(
+    stage: Stage, provider: SandboxProvider
+) -> None:
+    job_id = await queued(stage, 2)
+    async with stage.context.database.transaction() as conn:
+        await conn.execute("UPDATE deliveries SET provider = 'gone'")
+    assert await sweeping.reroute_messages(stage.context.database, stage.context.providers, {"SMS": "verimor"}) == 2
+    assert await sweeping.reroute_messages(stage.context.database, stage.context.providers, {"SMS": "verimor"}) == 0
+    async with sending(stage.context):
+        await finished(stage, job_id, sent=2)
+    assert set(provider.phones().values()) == {1}
+
+
 async def test_a_message_of_an_invitation_that_ended_meanwhile_is_not_sent(
     stage: Stage, provider: SandboxProvider
 ) -> None:

@@ -45,6 +45,18 @@ async def sweep_deliveries(database: Database) -> None:
         log.warning("a sender is gone: %d messages are back in line, %d are of unknown outcome", requeued, len(doubted))
 
 
+async def reroute_messages(
+    database: Database, providers: Mapping[str, Provider], provider_of: Mapping[str, str]
+) -> int:
+    """Send by the provider of today what waits for one that is not in use any more; gives the number of messages."""
+    async with database.transaction() as conn:
+        moved = [
+            await deliveries.reroute(conn, channel, provider, list(providers), _SWEEP)
+            for channel, provider in provider_of.items()
+        ]
+    return sum(moved)
+
+
 async def look_up_unknown(database: Database, providers: Mapping[str, Provider], sealer: Sealer) -> int:
     """Ask the providers what became of messages of unknown outcome; gives how many were asked for."""
     async with database.transaction() as conn:

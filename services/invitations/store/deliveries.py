@@ -194,6 +194,21 @@ async def note_provider_ids(conn: Connection, settlements: Sequence[Settlement])
     )
 
 
+async def reroute(conn: Connection, channel: str, provider: str, in_use: Sequence[str], limit: int) -> int:
+    """Give what waits for a provider that is not in use to another; it was certainly not sent."""
+    status = await conn.execute(
+        """UPDATE deliveries SET provider = $2, updated_at = now()
+            WHERE id = ANY (ARRAY(SELECT id FROM deliveries
+                                   WHERE state = 'queued' AND channel = $1 AND provider <> ALL ($3)
+                                   LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED))""",
+        channel,
+        provider,
+        in_use,
+        limit,
+    )
+    return int(status.rpartition(" ")[2])
+
+
 async def requeue_lost_claims(conn: Connection, limit: int) -> int:
     """Put back what a dead sender had claimed and not begun to send."""
     status = await conn.execute(
