@@ -11,7 +11,14 @@ import pytest
 
 from sandbox.microsoft.referrals import generate
 from services.referrals.domain.failures import SignInRefused
-from services.referrals.domain.referrals import MalformedError, Referral, newest_of_each, parse_moment, parse_referral
+from services.referrals.domain.referrals import (
+    MalformedError,
+    Referral,
+    newest_of_each,
+    parse_moment,
+    parse_referral,
+    read_items,
+)
 from services.referrals.domain.sign_ins import Account, Condition, StoredSignIn, refuse_foreign_tenant
 from services.referrals.domain.syncs import MOST_ATTEMPTS, MOST_RESTARTS, Counts, Listing, Sync, SyncState
 
@@ -118,6 +125,8 @@ def test_what_is_no_time_is_none(text: Any) -> None:
         (an_item(details={"dealValue": 2**64}), "cannot be stored: Integer exceeds"),
         (an_item(status="x" * 201), "a status is longer than 200"),
         (an_item(substatus="x" * 201), "a status is longer than 200"),
+        (an_item(statusReason="x" * 8_001), "status_reason is longer than 8000"),
+        (an_item(customerProfile={"name": "x" * 8_001}), "company_name is longer than 8000"),
     ],
 )
 def test_a_malformed_item_is_refused_with_the_reason(item: Any, reason: str) -> None:
@@ -149,6 +158,25 @@ def test_the_category_is_derived_as_microsoft_defines_it(
         type=kind, qualification=qualification, inviteContext={"invitedBy": {"organizationId": inviter}}
     )
     assert referral.category == category
+
+
+@pytest.mark.parametrize("value", [[], ["Independent"], {}, {"value": "Shared"}])
+def test_what_the_category_stands_on_may_have_any_shape(value: Any) -> None:
+    for odd in (
+        {"type": value, "qualification": "Direct"},
+        {"type": "Independent", "qualification": value},
+        {"type": "Independent", "qualification": "Direct", "inviteContext": {"invitedBy": {"organizationId": value}}},
+    ):
+        assert a_referral(**odd).category is None
+
+
+def test_an_item_that_no_encoder_takes_is_set_aside_with_its_id() -> None:
+    deep: Any = []
+    for _ in range(10_000):
+        deep = [deep]
+    referrals, (rejected,) = read_items([an_item(id="deep", details={"notes": deep}), an_item(id="plain")])
+    assert [referral.referral_id for referral in referrals] == ["plain"]
+    assert (rejected.referral_id, json.loads(rejected.raw)) == ("deep", {"id": "deep"})
 
 
 def test_the_same_content_has_the_same_digest_whatever_the_order_of_its_keys() -> None:

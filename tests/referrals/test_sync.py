@@ -155,6 +155,13 @@ async def test_a_status_that_no_index_can_hold_is_set_aside(context: Context, sa
     assert (done.state, done.counts.created, done.counts.rejected) == ("succeeded", 249, 1)
 
 
+async def test_a_text_that_no_event_can_tell_of_is_set_aside(context: Context, sandbox: SandboxMicrosoft) -> None:
+    await connect(context, sandbox)
+    sandbox.change(change={sandbox.referral_id(7): {"customerProfile": {"name": secrets.token_hex(600_000)}}})
+    done = await run(context)
+    assert (done.state, done.counts.created, done.counts.rejected) == ("succeeded", 249, 1)
+
+
 async def test_a_malformed_item_is_set_aside_once_however_often_it_comes(
     context: Context, sandbox: SandboxMicrosoft
 ) -> None:

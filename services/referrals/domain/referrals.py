@@ -22,6 +22,9 @@ _FREE_MAIL: Final = frozenset(
 _LONGEST_ID: Final = 200
 # What the index of the history of statuses can hold, with much to spare.
 _LONGEST_STATUS: Final = 200
+# An event that tells of each promoted text, old and new, must stay below what the outbox takes, or the sync that found
+# it, and every later one, would stop there.
+_LONGEST_TEXT: Final = 8_000
 # An escaped NUL, but not an escaped backslash before the letters u0000.
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 # The first and the last moment are what .NET writes for a time that nobody set; the database driver takes them for the
@@ -94,8 +97,7 @@ def read_items(items: Iterable[Any]) -> tuple[list[Referral], list[Rejected]]:
         try:
             referrals.append(parse_referral(item))
         except MalformedError as error:
-            # The slower encoder takes what made the faster one give up.
-            rejected.append(Rejected(position, str(error), json.dumps(item), _sound_id(item)))
+            rejected.append(Rejected(position, str(error), _set_down(item), _sound_id(item)))
     return referrals, rejected
 
 
@@ -115,7 +117,7 @@ def parse_referral(item: Any) -> Referral:
         raise MalformedError(f"a status is longer than {_LONGEST_STATUS} characters")
     raw = _as_json(item)
     customer, details = _object(item, "customerProfile"), _object(item, "details")
-    return Referral(
+    referral = Referral(
         referral_id=referral_id,
         engagement_id=_text(item, "engagementId"),
         name=_text(item, "name"),
@@ -137,6 +139,11 @@ def parse_referral(item: Any) -> Referral:
         raw=raw,
         digest=hashlib.sha256(raw.encode()).digest(),
     )
+    for name in PROMOTED:
+        value = getattr(referral, name)
+        if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+            raise MalformedError(f"{name} is longer than {_LONGEST_TEXT} characters")
+    return referral
 
 
 def parse_moment(text: Any) -> datetime | None:
@@ -185,16 +192,25 @@ def _as_json(item: dict[str, Any]) -> str:
     return raw
 
 
+def _set_down(item: Any) -> str:
+    """Give a malformed item as JSON; the slower encoder takes what made the faster one give up, almost always."""
+    try:
+        return json.dumps(item)
+    except RecursionError:
+        return json.dumps({"id": _sound_id(item)})
+
+
 def _category(item: dict[str, Any]) -> str | None:
     """Derive the kind of lead, as Microsoft's introduction defines it: it is in no field of its own."""
     kind, qualification = item.get("type"), item.get("qualification")
     inviter = _object(_object(item, "inviteContext"), "invitedBy").get("organizationId")
-    by_microsoft = inviter in {"msft", None}
+    # Tuples: what stands there instead of a text may have no hash.
+    by_microsoft = inviter in ("msft", None)
     if kind == "Independent" and qualification == "Direct" and by_microsoft:
         return "marketplace_lead"
-    if kind == "Independent" and qualification in {"SalesQualified", "MarketingQualified"} and inviter == "msft":
+    if kind == "Independent" and qualification in ("SalesQualified", "MarketingQualified") and inviter == "msft":
         return "qualified_lead"
-    if kind in {"Independent", "Shared"} and qualification in {"SalesQualified", "None", None} and not by_microsoft:
+    if kind in ("Independent", "Shared") and qualification in ("SalesQualified", "None", None) and not by_microsoft:
         return "co_sell"
     return None
 
