@@ -228,7 +228,7 @@ class ReadAhead(Generic[P]):
 
     def __init__(self, fetch: Callable[[str, str], Coroutine[Any, Any, P]]) -> None:
         self._fetch = fetch
-        self._target: str | None = None
+        self._ahead: tuple[str, str] | None = None
         self._task: asyncio.Task[P] | None = None
         self._named: set[str] = set()
 
@@ -238,7 +238,8 @@ class ReadAhead(Generic[P]):
         Raises NextLinkRefused when a page leads back.
         """
         task, self._task = self._task, None
-        if task is None or target != self._target:
+        # Also by the same token: the refusal of an old one must not be taken for that of the one which has replaced it.
+        if task is None or self._ahead != (target, access_token):
             await _drop(task)
             self._named.clear()  # a listing begins, perhaps anew
             page = await self._fetch(target, access_token)
@@ -248,7 +249,7 @@ class ReadAhead(Generic[P]):
             if page.next_target in self._named:
                 raise NextLinkRefused("The nextLink leads to a page that was read already; it would never end.")
             self._named.add(page.next_target)
-            self._target = page.next_target
+            self._ahead = page.next_target, access_token
             self._task = asyncio.create_task(self._fetch(page.next_target, access_token))
         return page
 

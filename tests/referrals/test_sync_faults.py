@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 from services.referrals.commands import sync
+from services.referrals.commands.connection import Access, Credential, get_credential
 from services.referrals.context import Context, make_context
 from services.referrals.domain.failures import (
     PartnerCenterDisabled,
     PartnerCenterUnavailable,
     SyncOvertaken,
+    TokenRefused,
 )
+from services.referrals.domain.syncs import Counts, Sync
 from services.referrals.partner_center import Page, PartnerCenter
 from tests.support.databases import FreshDatabase
 from tests.support.microsoft import SandboxMicrosoft, running_microsoft
@@ -127,6 +130,33 @@ async def test_a_refusal_of_the_old_token_does_not_end_a_sign_in_that_has_replac
     assert (await run(context)).state == "succeeded"
     assert await events_of(context, "referrals.sign_in.required.v1") == []
     assert sandbox.state()["requests"]["GET /v1.0/engagements/referrals"] == 4  # one with the old token
+
+
+async def test_a_refusal_of_what_was_read_ahead_does_not_end_a_sign_in_that_has_replaced_it(
+    context: Context, sandbox: SandboxMicrosoft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await connect(context, sandbox)
+    sandbox.turn(api_faults=[{"kind": "mfa_required", "page": 2}])
+    refused = asyncio.Event()
+    real_page, real_store = PartnerCenter.get_page, sync._store_page
+
+    async def noticed(self: PartnerCenter, target: str, token: str) -> Page:
+        try:
+            return await real_page(self, target, token)
+        except TokenRefused:
+            refused.set()
+            raise
+
+    async def while_somebody_signs_in(*arguments: Any) -> Any:
+        if not refused.is_set():
+            await refused.wait()
+            await connect(context, sandbox)
+        return await real_store(*arguments)
+
+    monkeypatch.setattr(PartnerCenter, "get_page", noticed)
+    monkeypatch.setattr(sync, "_store_page", while_somebody_signs_in)
+    assert (await run(context)).state == "succeeded"
+    assert await events_of(context, "referrals.sign_in.required.v1") == []
 
 
 async def test_without_a_sign_in_a_sync_says_so(context: Context, caplog: pytest.LogCaptureFixture) -> None:
@@ -274,6 +304,58 @@ async def test_a_worker_that_was_overtaken_at_its_page_stores_nothing_of_it(
     assert (done.state, done.pages, done.counts.fetched, done.counts.created) == ("succeeded", 3, 250, 250)
     for context in (slow, fast):
         await context.close()
+
+
+async def test_a_worker_that_begins_late_takes_no_sightings_from_one_that_is_further(
+    context: Context, sandbox: SandboxMicrosoft, fresh: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await connect(context, sandbox)
+    await run(context)
+    late = make_context(some_settings(sandbox, fresh, request_attempts=1))
+    task_id = await ask(context, "full")
+    real_store, tasks = sync._store_page, list[asyncio.Task[Sync]]()
+    late_has_begun, first_page_is_stored = asyncio.Event(), asyncio.Event()
+
+    async def slow_credential(access: Access, **more: Any) -> Credential:
+        if access is late.access:
+            late_has_begun.set()
+            await first_page_is_stored.wait()
+        return await get_credential(access, **more)
+
+    async def store_page(*arguments: Any) -> Any:
+        if not tasks:
+            tasks.append(asyncio.create_task(run(late, task_id)))
+            await late_has_begun.wait()
+            stored = await real_store(*arguments)
+            first_page_is_stored.set()
+            await asyncio.wait(tasks)
+            return stored
+        return await real_store(*arguments)
+
+    monkeypatch.setattr(sync, "get_credential", slow_credential)
+    monkeypatch.setattr(sync, "_store_page", store_page)
+    assert (await run(context, task_id)).state == "succeeded"
+    assert isinstance(tasks[0].exception(), SyncOvertaken)
+    assert await rows(context, "SELECT 1 FROM partner_center_referrals WHERE missing_since IS NOT NULL") == []
+    await late.close()
+
+
+async def test_who_dies_between_the_last_page_and_the_end_leaves_nothing_to_read_again(
+    context: Context, sandbox: SandboxMicrosoft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await connect(context, sandbox)
+    task_id = await ask(context)
+
+    async def dies(*_: Any) -> None:
+        raise ConnectionError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sync, "_succeed", dies)
+        with pytest.raises(ConnectionError):
+            await run(context, task_id)
+    done = await run(context, task_id)
+    assert (done.state, done.pages, done.counts) == ("succeeded", 3, Counts(fetched=250, created=250))
+    assert sandbox.state()["pages"] == [1, 2, 3]
 
 
 async def test_the_schedule_asks_when_the_interval_is_over(context: Context, sandbox: SandboxMicrosoft) -> None:

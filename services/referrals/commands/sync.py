@@ -127,7 +127,7 @@ async def run_sync(access: Access, partner_center: PartnerCenter, rules: SyncRul
         return
     pages = ReadAhead(functools.partial(_read_page, partner_center))
     try:
-        is_done = False
+        is_done = sync.is_read  # a worker died between the last page and the end
         while not is_done:
             sync, page = await _fetch_page(access, partner_center, pages, rules, sync)
             sync, is_done = await _store_page(access.database, sync, page)
@@ -207,6 +207,8 @@ async def _plan(database: Database, rules: SyncRules, sync: Sync, account_id: st
     """Decide how to ask: for changes since the watermark of this account, or for everything."""
     now = datetime.now(UTC)
     async with database.transaction() as conn:
+        # Else a slow worker would take away what a faster one has seen, and that would count as missing.
+        await _hold(conn, sync)
         await referral_store.delete_sightings(conn, sync.task_id)
         watermark = await store.find_watermark(conn, account_id)
         last_sweep = await store.find_last_sweep(conn, account_id)
@@ -240,9 +242,7 @@ async def _store_page(database: Database, sync: Sync, page: ReadPage) -> tuple[S
     """Store a page and the position behind it in one transaction: whoever dies, no page is lost or counted twice."""
     newest = max(page.referrals, key=lambda referral: referral.updated_at, default=None)
     async with database.transaction() as conn:
-        known = await store.lock_sync(conn, sync.task_id)
-        if known.pages != sync.pages or not known.state.is_open:
-            raise SyncOvertaken
+        await _hold(conn, sync)
         created, updated, known_ids = await _store_referrals(conn, newest_of_each(page.referrals))
         for item in page.rejected:
             await referral_store.save_rejected(conn, sync.task_id, sync.pages + 1, item)
@@ -258,9 +258,16 @@ async def _store_page(database: Database, sync: Sync, page: ReadPage) -> tuple[S
             rejected=len(page.rejected),
         )
         is_done = sync.is_done_after(page.referrals, page.next_target)
-        sync = sync.turn_page(found, newest=newest, next_target=page.next_target)
+        sync = sync.turn_page(found, newest=newest, next_target=None if is_done else page.next_target)
         await store.save_sync(conn, sync)
     return sync, is_done
+
+
+async def _hold(conn: Connection, sync: Sync) -> None:
+    """Keep others off the task until the transaction ends; raises SyncOvertaken where another one is further."""
+    known = await store.lock_sync(conn, sync.task_id)
+    if known.pages != sync.pages or not known.state.is_open:
+        raise SyncOvertaken
 
 
 async def _store_referrals(conn: Connection, referrals: list[Referral]) -> tuple[int, int, list[str]]:

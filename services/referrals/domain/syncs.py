@@ -90,6 +90,11 @@ class Sync:
         """Say whether this page was tried often enough."""
         return self.attempts >= MOST_ATTEMPTS
 
+    @property
+    def is_read(self) -> bool:
+        """Say whether the last page is stored, so that all that is left is to end it."""
+        return self.pages > 0 and self.next_target is None
+
     def take_up(self, now: datetime) -> Sync:
         """Begin, or go on after a worker died or had to wait."""
         return replace(
