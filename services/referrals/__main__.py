@@ -159,7 +159,7 @@ async def _show_connection(context: Context) -> None:
         stored = await connection_store.find_connection(conn)
     if stored is None:
         raise SignInRequired
-    connection.open_cache(context.access, stored)
+    connection.usable_cache(context.access, stored)
     typer.echo(f"Account cached: {stored.account.username}")
     typer.echo(f"Tenant: {stored.account.tenant_id}")
     typer.echo(f"Token expires: {stored.token_expires_at:%Y-%m-%d %H:%M:%S} UTC (renewed by itself)")

@@ -15,7 +15,7 @@ from services.referrals.commands import connection as connection_commands
 from services.referrals.commands import sign_in as sign_in_commands
 from services.referrals.commands import sync as sync_commands
 from services.referrals.context import Context
-from services.referrals.domain.failures import TokenCacheKeyMismatch
+from services.referrals.domain.failures import SignInRequired, TokenCacheKeyMismatch
 from services.referrals.domain.sign_ins import SignInState
 from services.referrals.store import connections as connection_store
 from services.referrals.store import referrals as referral_store
@@ -104,13 +104,13 @@ async def get_connection(_: Admin, context: CurrentContext) -> schemas.Connectio
     """Say how the connection to Partner Center is, without asking Microsoft."""
     async with context.database.connection() as conn:
         stored = await connection_store.find_connection(conn)
-    cannot_open = None
+    not_usable = None
     try:
         if stored:
-            connection_commands.open_cache(context.access, stored)
-    except TokenCacheKeyMismatch as error:
-        cannot_open = error.message
-    return schemas.ConnectionBody.of(stored, is_enabled=context.rules.is_enabled, cannot_open=cannot_open)
+            connection_commands.usable_cache(context.access, stored)
+    except (TokenCacheKeyMismatch, SignInRequired) as error:
+        not_usable = error.message
+    return schemas.ConnectionBody.of(stored, is_enabled=context.rules.is_enabled, not_usable=not_usable)
 
 
 @router.delete("/connection")

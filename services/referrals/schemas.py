@@ -169,15 +169,15 @@ class ConnectionBody(BaseModel):
     reason: str | None = None
 
     @classmethod
-    def of(cls, stored: StoredSignIn | None, *, is_enabled: bool, cannot_open: str | None = None) -> Self:
-        """Describe the stored sign-in; a cache that the keys do not open counts as none, and the reason says so."""
+    def of(cls, stored: StoredSignIn | None, *, is_enabled: bool, not_usable: str | None = None) -> Self:
+        """Describe the stored sign-in; one that the settings do not fit counts as none, and the reason says so."""
         if stored is None:
             return cls(
                 status=Condition.SIGN_IN_REQUIRED, partner_center_enabled=is_enabled, reason=SignInRequired.message
             )
         now = datetime.now(UTC)
         return cls(
-            status=Condition.SIGN_IN_REQUIRED if cannot_open else stored.condition(now),
+            status=Condition.SIGN_IN_REQUIRED if not_usable else stored.condition(now),
             partner_center_enabled=is_enabled,
             account=stored.account.username,
             tenant_id=stored.account.tenant_id,
@@ -185,7 +185,7 @@ class ConnectionBody(BaseModel):
             refreshed_at=stored.refreshed_at,
             token_expires_at=stored.token_expires_at,
             expires_at=stored.expires_at,
-            reason=cannot_open or stored.complaint(now),
+            reason=not_usable or stored.complaint(now),
         )
 
 

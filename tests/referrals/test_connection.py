@@ -10,7 +10,7 @@ from tests.referrals.test_routes import an_app
 from tests.support.asgi import calling
 from tests.support.databases import FreshDatabase
 from tests.support.microsoft import SandboxMicrosoft
-from tests.support.referrals import another_key, connect, rows, some_settings
+from tests.support.referrals import another_key, connect, count, rows, run, some_settings
 from tests.support.tokens import Issuer
 
 
@@ -59,4 +59,20 @@ async def test_with_the_wrong_key_the_connection_says_so_and_no_sign_in_begins_o
         assert "HUNTER_PARTNER_CENTER_TOKEN_CACHE_KEYS" in body["reason"]
         refused = await client.post("/api/referrals/sign-in", headers=admin)
         assert (refused.status_code, refused.json()["code"]) == (409, "TOKEN_CACHE_KEY_MISMATCH")
+    await other.close()
+
+
+async def test_after_the_tenant_has_changed_the_sign_in_of_the_former_one_is_used_no_more(
+    context: Context, sandbox: SandboxMicrosoft, fresh: FreshDatabase, issuer: Issuer
+) -> None:
+    await connect(context, sandbox)
+    settings = some_settings(sandbox, fresh, tenant_id="11111111-2222-4333-8444-555555555555")
+    other = make_context(settings)
+    done = await run(other)
+    assert (done.state, await count(context)) == ("sign_in_required", 0)
+    assert "belongs to tenant" in (done.error or "")
+    async with calling(an_app(other, settings, issuer)) as client:
+        body = (await client.get("/api/referrals/connection", headers=issuer.headers(166, "Admin"))).json()
+    assert (body["status"], body["reason"]) == ("sign_in_required", done.error)
+    assert (await run(context)).state == "succeeded"  # the setting was a slip
     await other.close()

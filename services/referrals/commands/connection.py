@@ -16,6 +16,7 @@ from typing import Final, Literal
 from services.referrals.domain.failures import (
     MicrosoftUnavailable,
     PartnerCenterNotConfigured,
+    SignInRefused,
     SignInRequired,
     TokenCacheInvalid,
     TokenCacheKeyMismatch,
@@ -62,7 +63,7 @@ async def get_credential(access: Access, *, refused: Token | None = None) -> Cre
     async with access.database.connection() as conn:
         stored = await store.find_connection(conn)
     if stored and stored.refused_because is None:
-        token = access.microsoft.comfortable_token(open_cache(access, stored))
+        token = access.microsoft.comfortable_token(usable_cache(access, stored))
         if token is not None and not _is_refused(token, refused):
             return Credential(token, stored.account, stored.connected_at)
     return await _renew(access, refused)
@@ -88,9 +89,9 @@ async def keep_connection_alive(access: Access) -> None:
     now = datetime.now(UTC)
     if now - stored.refreshed_at >= KEEP_ALIVE_AFTER:
         try:
-            await _renew(access, access.microsoft.comfortable_token(open_cache(access, stored)), force=True)
+            await _renew(access, access.microsoft.comfortable_token(usable_cache(access, stored)), force=True)
         except SignInRequired:
-            return  # told by the renewal
+            return  # told by the renewal, or by each sync
         except (MicrosoftUnavailable, PartnerCenterNotConfigured) as error:
             log.warning("partner_center_renewal_waits reason=%s", error.message)
     await _report_condition(access, now)
@@ -161,6 +162,19 @@ async def require_fitting_key(conn: Connection, access: Access) -> None:
         open_cache(access, stored)
 
 
+def usable_cache(access: Access, stored: StoredSignIn) -> str:
+    """Open the token cache if it is of our tenant still; raises SignInRequired after the setting has changed.
+
+    Nothing is written down: who corrects a slip in the setting need not sign in anew.
+    """
+    try:
+        if access.tenant_id is not None:
+            refuse_foreign_tenant(stored.account, access.tenant_id)
+    except SignInRefused as error:
+        raise SignInRequired(error.message) from error
+    return open_cache(access, stored)
+
+
 def open_cache(access: Access, stored: StoredSignIn) -> str:
     """Open the token cache; a key that does not fit is an error that says so, never an empty start."""
     try:
@@ -178,7 +192,7 @@ async def _renew(access: Access, refused: Token | None, *, force: bool = False) 
             raise SignInRequired
         if stored.refused_because is not None:
             raise SignInRequired(stored.refused_because)
-        cache = open_cache(access, stored)
+        cache = usable_cache(access, stored)
         token = access.microsoft.comfortable_token(cache)
         if token is not None and not _is_refused(token, refused):
             # Another replica has renewed it while we waited for the lock.
