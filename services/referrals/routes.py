@@ -38,12 +38,15 @@ def _context(request: Request) -> Context:
 CurrentContext = Annotated[Context, Depends(_context)]
 Admin = Annotated[Principal, require_role("Admin")]
 Limit = Annotated[int, Query(ge=1, le=200)]
-Cursor = Annotated[str | None, Query(max_length=500)]
+# The longest key of an order and the longest id, each character escaped or of four bytes.
+Cursor = Annotated[str | None, Query(max_length=3_000)]
 Word = Annotated[str | None, Query(max_length=100)]
 Sort = Literal[
     "-updated_at", "updated_at", "company_name", "-company_name", "status", "-status", "deal_value", "-deal_value"
 ]
 _POSITION: Final = 2
+# What a deal may be worth comes as a double; the database knows no number that is far beyond.
+_LARGEST_EXPONENT: Final = 400
 # How the last value of a page is read from its cursor, by what the list is sorted by.
 _READ: Final[dict[str, Callable[[Any], Any]]] = {
     "updated_at": read_moment,
@@ -169,7 +172,7 @@ def _behind(cursor: str | None, by: str) -> tuple[Any, str] | None:
 
 
 def _finite(value: Decimal) -> Decimal:
-    if not value.is_finite():
+    if not value.is_finite() or abs(value.adjusted()) > _LARGEST_EXPONENT:
         raise ValueError("no number")
     return value
 

@@ -272,6 +272,34 @@ async def test_referrals_are_sorted_and_pages_of_one_order_fit_together(
     assert (foreign.status_code, foreign.json()["code"]) == (422, "VALIDATION_FAILED")
 
 
+@pytest.mark.parametrize("sort", ["company_name", "-company_name"])
+async def test_the_next_page_can_be_asked_for_also_behind_the_longest_name(
+    client: httpx.AsyncClient, context: Context, sandbox: SandboxMicrosoft, admin: dict[str, str], sort: str
+) -> None:
+    names = ["株" * 7_999 + end for end in ("a", "b")] + ["\x01" * 8_000, "ş" * 255]
+    for index, name in enumerate(names):
+        sandbox.change(change={sandbox.referral_id(index): {"customerProfile": {"name": name}}})
+    await synced(context, sandbox)
+    seen: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        params: dict[str, Any] = {"limit": 1, "sort": sort, "text": sandbox.referral_id(0)[:-1]}
+        page = await client.get("/api/referrals", params=params | ({"cursor": cursor} if cursor else {}), headers=admin)
+        assert page.status_code == 200, page.text
+        seen += [item["referral_id"] for item in page.json()["items"]]
+        cursor = page.json()["next_cursor"]
+    assert len(seen) == len(set(seen)) >= len(names)
+
+
+@pytest.mark.parametrize("value", ["1e999999999", "-1e-999999999", "1e131072", "0e999999999999"])
+async def test_a_cursor_of_a_number_that_no_deal_has_is_refused(
+    client: httpx.AsyncClient, admin: dict[str, str], value: str
+) -> None:
+    params = {"sort": "deal_value", "cursor": encode_cursor(value, "x")}
+    refused = await client.get("/api/referrals", params=params, headers=admin)
+    assert (refused.status_code, refused.json()["code"]) == (422, "VALIDATION_FAILED")
+
+
 @pytest.mark.parametrize("path", ["/api/referrals", "/api/referrals/sync"])
 async def test_a_cursor_of_a_time_outside_our_calendar_is_refused(
     client: httpx.AsyncClient, admin: dict[str, str], path: str

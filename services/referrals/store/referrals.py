@@ -40,10 +40,11 @@ class Filter:
     text: str | None = None
 
 
-# What lists can be sorted by: the expression, in which nothing is NULL, and its type.
+# What lists can be sorted by: the expression, in which nothing is NULL, and its type. It goes into the cursor, so it
+# is no longer than an address bears.
 SORT_KEYS: Final = {
     "updated_at": ("updated_at", "timestamptz"),
-    "company_name": ("lower(coalesce(company_name, ''))", "text"),
+    "company_name": ("left(lower(coalesce(company_name, '')), 100)", "text"),
     "status": ("lower(coalesce(status, ''))", "text"),
     "deal_value": ("coalesce(deal_value, 0)", "numeric"),
 }
