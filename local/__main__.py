@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Final
@@ -32,13 +34,18 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 def up(*, detach: Annotated[bool, typer.Option("--detach", help="Return when everything is healthy.")] = False) -> None:
     """Start the whole system and keep it running."""
     run_dir = RUN / "up"
-    running = records.load(stack_file(run_dir))
-    if running and is_supervised(run_dir):
-        say("The system runs already.")
-        _introduce(running)
-        return
+    with _alone(run_dir):
+        running = records.load(stack_file(run_dir))
+        if running and is_supervised(run_dir):
+            say("The system runs already.")
+            _introduce(running)
+            return
+        try:
+            description = stack.up(run_dir)
+        except BaseException:
+            _stop(run_dir)
+            raise
     try:
-        description = stack.up(run_dir)
         _introduce(description)
         if not detach:
             _stay(run_dir)
@@ -67,7 +74,8 @@ def demo() -> None:
         description = stack.up(run_dir)
         return description, LocalSystem(description, run_dir)
 
-    _take_the_tour(start, lambda: _stop(run_dir), logs=run_dir / "logs")
+    with _alone(run_dir):
+        _take_the_tour(start, lambda: _stop(run_dir), logs=run_dir / "logs")
 
 
 @app.command("demo-docker")
@@ -95,6 +103,18 @@ def obtain_browser() -> None:
         browser.obtain()
     except LocalError as error:
         say(f"The tests that need a browser will be skipped. {error}")
+
+
+@contextmanager
+def _alone(run_dir: Path) -> Iterator[None]:
+    """Keep a second command off: it would begin by stopping what it finds, which is what the first one starts."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / "command.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LocalError(f"The same command is at work already, in {run_dir}. Wait until it is done.") from None
+        yield
 
 
 def _take_the_tour(start: Callable[[], tuple[dict[str, Any], System]], stop: Callable[[], None], *, logs: Path) -> None:

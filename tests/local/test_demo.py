@@ -79,6 +79,32 @@ def test_what_was_started_is_stopped_when_the_start_fails(monkeypatch: pytest.Mo
     assert stopped == [tmp_path / "demo"]
 
 
+@pytest.mark.parametrize("command", ["up", "demo"])
+def test_the_same_command_again_leaves_alone_what_the_first_one_is_starting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    starts: list[Path] = []
+    stops_before_the_end: list[Path] = []
+    stopped: list[Path] = []
+
+    def start_slowly(run_dir: Path) -> dict[str, Any]:
+        starts.append(run_dir)
+        if len(starts) == 1:
+            with pytest.raises(SystemExit) as ending:
+                commands.main([command])
+            assert ending.value.code == 1
+            stops_before_the_end.extend(stopped)
+        raise LocalError("enough")
+
+    monkeypatch.setattr(commands, "RUN", tmp_path)
+    monkeypatch.setattr(stack, "up", start_slowly)
+    monkeypatch.setattr(stack, "down", stopped.append)
+    with pytest.raises(SystemExit):
+        commands.main([command])
+    assert (len(starts), stops_before_the_end, stopped) == (1, [], [tmp_path / command])
+    assert "at work already" in capsys.readouterr().out
+
+
 def test_only_while_it_stops_what_it_started_a_command_hears_no_signal(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
