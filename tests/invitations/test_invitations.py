@@ -148,7 +148,7 @@ async def test_sending_again_is_a_new_message_with_the_same_codes_after_a_pause(
     assert (answer.status_code, answer.json()["code"]) == (429, "RESEND_TOO_SOON")
     assert 0 < int(answer.headers["retry-after"]) <= 600
     async with stage.context.database.transaction() as conn:
-        await conn.execute("UPDATE deliveries SET created_at = now() - interval '1 hour'")
+        await conn.execute("UPDATE delivery_attempts SET started_at = now() - interval '1 hour'")
     async with sending(stage.context):
         assert (await stage.http.post(url, headers=stage.sponsor())).status_code == 202
         await eventually(lambda: len(provider.messages()) == 2)
@@ -158,6 +158,15 @@ async def test_sending_again_is_a_new_message_with_the_same_codes_after_a_pause(
     assert [one["ordinal"] for one in (await show(stage, result["invitationId"]))["deliveries"]] == [1, 2]
 
 
+async def test_the_pause_before_sending_again_begins_when_the_message_goes_out(stage: Stage) -> None:
+    """A message that waited through the night, in quiet hours or for its provider, has just arrived in the morning."""
+    (result,) = await invited(stage)
+    async with stage.context.database.transaction() as conn:
+        await conn.execute("UPDATE deliveries SET created_at = now() - interval '9 hours'")
+    answer = await stage.http.post(f"{LIST}/{result['invitationId']}/resend", headers=stage.sponsor())
+    assert (answer.status_code, answer.json().get("code")) == (429, "RESEND_TOO_SOON")
+
+
 async def test_sending_again_what_the_provider_refuses_as_a_duplicate_is_not_called_sent(
     stage: Stage, provider: SandboxProvider
 ) -> None:
@@ -165,7 +174,7 @@ async def test_sending_again_what_the_provider_refuses_as_a_duplicate_is_not_cal
     (result,) = await invited(stage)
     provider.turn(refuse_duplicates=True)
     async with stage.context.database.transaction() as conn:
-        await conn.execute("UPDATE deliveries SET created_at = now() - interval '1 hour'")
+        await conn.execute("UPDATE delivery_attempts SET started_at = now() - interval '1 hour'")
     answer = await stage.http.post(f"{LIST}/{result['invitationId']}/resend", headers=stage.sponsor())
     assert answer.status_code == 202
 

@@ -120,7 +120,7 @@ def check_open_to_sponsor(invitation: Row) -> None:
 def _check_last(last: Row, pause: timedelta) -> None:
     if State(last["state"]) in _UNSETTLED:
         raise MessageUnsettled
-    left = last["created_at"] + pause - datetime.now(UTC)
+    left = last["went_at"] + pause - datetime.now(UTC)
     if left > timedelta(0):
         raise ResentTooSoon(retry_after=int(left.total_seconds()) + 1)
 

@@ -337,10 +337,11 @@ async def list_attempts(conn: Connection, invitation_id: int) -> list[Row]:
 
 
 async def find_last(conn: Connection, invitation_id: int) -> Row | None:
-    """Give the last message of an invitation."""
+    """Give the last message of an invitation; one that was held back, by quiet hours say, went out late."""
     return await conn.fetchrow(
-        """SELECT id, ordinal, state, created_at FROM deliveries WHERE invitation_id = $1
-            ORDER BY ordinal DESC LIMIT 1""",
+        """SELECT id, ordinal, state, coalesce(
+                      (SELECT max(started_at) FROM delivery_attempts WHERE delivery_id = d.id), created_at) AS went_at
+             FROM deliveries AS d WHERE invitation_id = $1 ORDER BY ordinal DESC LIMIT 1""",
         invitation_id,
     )
 
