@@ -8,9 +8,11 @@ import pytest
 from argon2 import PasswordHasher
 
 from services.auth.app import create_app
+from services.auth.commands.keys import reseal_keys
 from services.auth.context import make_context
 from services.auth.settings import AuthSettings
 from shared.events import SessionsRevoked
+from shared.sealing import Sealer
 from tests.auth.conftest import API, PASSWORD, Auth, comparable, outcome, settings_for
 from tests.support.asgi import calling
 
@@ -159,6 +161,19 @@ async def test_a_signed_out_refresh_token_is_no_theft(auth: Auth) -> None:
     assert outcome(await auth.post("/refresh", {"refresh_token": tokens["refresh_token"]}))[0] == 401
     assert outcome(await auth.call("GET", "/me", token=tokens["access_token"])) == (401, "SESSION_ENDED")
     assert await auth.audit("auth.refresh.reused") == []
+
+
+async def test_a_session_whose_secret_key_was_dropped_is_over_and_a_wrong_key_ends_none(auth: Auth) -> None:
+    await auth.add(ADMIN, "Admin")
+    tokens = await auth.signed_in(ADMIN)
+    renewal = {"refresh_token": tokens["refresh_token"]}
+    old, newest = b"partner-hub development only key", b"n" * 32
+    object.__setattr__(auth.context, "sealer", Sealer([newest]))
+    assert (await auth.post("/refresh", renewal)).status_code == 500, "nothing opens with this key"
+    async with auth.context.database.transaction() as conn:
+        await reseal_keys(conn, Sealer([newest, old]))
+    assert outcome(await auth.post("/refresh", renewal)) == (401, "REFRESH_TOKEN_INVALID")
+    assert (await auth.login(ADMIN)).status_code == 200
 
 
 @pytest.mark.parametrize("column", ["used_at = used_at - interval '61 minutes'", "expires_at = now()"])

@@ -19,7 +19,7 @@ from shared.db import Connection
 from shared.errors import Failure
 from shared.identifiers import uuid7
 from shared.identity import Principal
-from shared.sealing import Sealer
+from shared.sealing import CannotOpen, Sealer
 
 _LONGEST_USER_AGENT = 256
 
@@ -74,7 +74,13 @@ async def refresh_session(
     spent_at = await store.spent_at(conn, token_hash)
     if spent_at is not None and now - spent_at > rules.sessions.grace:
         return await _end_stolen(conn, account, session, now)
-    following = await _follow(conn, sealer, session, refresh_token, now, is_spent=spent_at is not None)
+    try:
+        following = await _follow(conn, sealer, session, refresh_token, now, is_spent=spent_at is not None)
+    except CannotOpen:
+        # The key that sealed the session was dropped, as one that leaked is. Where not even the signing key opens,
+        # it is not the session that is wrong.
+        await issuer(conn, sealer, rules, now)
+        return RefreshTokenInvalid()
     await store.save_session_used(conn, session.id, now)
     return await _issue(conn, sealer, rules, account, session, following, now)
 
