@@ -14,6 +14,7 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     TypeAdapter,
+    field_validator,
     model_validator,
 )
 
@@ -25,6 +26,8 @@ from shared.errors import Failure
 # Far above the longest password (128): what is longer is an attack on the hash, not a password.
 _LONGEST_SECRET = 1_024
 _LONGEST_TOKEN = 4_096
+# An access token names each sponsor, and one of more than 8,192 characters is taken by nobody (shared/identity.py).
+_LONGEST_GRANTS = 5_000
 
 
 def _email(text: str) -> str:
@@ -159,6 +162,13 @@ class GrantsBody(Body):
     """For which sponsors an admin may act."""
 
     sponsor_ids: list[Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]] | Literal["all"]
+
+    @field_validator("sponsor_ids")
+    @classmethod
+    def _a_token_can_name_them(cls, value: list[int] | Literal["all"]) -> list[int] | Literal["all"]:
+        if value != "all" and len(",".join(map(str, set(value)))) > _LONGEST_GRANTS:
+            raise ValueError('These are more sponsors than an access token can name: give fewer of them, or "all"')
+        return value
 
     @property
     def grants(self) -> frozenset[int] | Literal["all"]:

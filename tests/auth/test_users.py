@@ -165,6 +165,25 @@ async def test_losing_a_role_or_being_disabled_ends_the_sessions_at_once(auth: A
     assert (await auth.call("PATCH", f"/users/{account_id}", contradiction, chief)).status_code == 422
 
 
+async def test_who_signed_in_tens_of_thousands_of_times_is_disabled_all_the_same(auth: Auth) -> None:
+    """A program that signs in for each run; its sessions are ended and told of, more of them than one event holds."""
+    await auth.add(ADMIN, "Admin")
+    sponsor_id = await auth.add(SPONSOR, "Sponsor")
+    await auth.execute(
+        """INSERT INTO sessions (id, account_id, sealed_secret, with_second_factor, created_at, used_at, expires_at)
+           SELECT gen_random_uuid(), $1, '', false, now(), now(), now() + interval '1 day'
+           FROM generate_series(1, 27000)""",
+        sponsor_id,
+    )
+    await auth.execute("UPDATE sessions SET expires_at = now() WHERE id = (SELECT min(id::text)::uuid FROM sessions)")
+    disabled = await auth.call("PATCH", f"/users/{sponsor_id}", {"is_active": False}, await auth.token_of(ADMIN))
+    assert disabled.status_code == 200, disabled.text
+    told = [each for event in await auth.events(SessionsRevoked) for each in event.session_ids]
+    async with auth.context.database.connection() as conn:
+        rows = await conn.fetch("SELECT id FROM sessions WHERE account_id = $1 AND ended_at IS NOT NULL", sponsor_id)
+    assert (len(told), set(told)) == (26_999, {row["id"] for row in rows})
+
+
 async def test_waking_an_account_wakes_no_session_of_before(auth: Auth) -> None:
     """Somebody put the account to sleep by hand in the database, which ends no session."""
     await auth.add(ADMIN, "Admin")
@@ -224,6 +243,22 @@ async def test_only_who_may_act_for_all_gives_grants(auth: Auth) -> None:
     assert outcome(await auth.call("PUT", own, {"sponsor_ids": []}, chief)) == (409, "NOT_AN_ADMIN")
     for bad in ("some", [0], ["6"], [1.5], None, {"a": 1}, [2**64]):
         assert (await auth.call("PUT", path, {"sponsor_ids": bad}, chief)).status_code == 422, bad
+
+
+async def test_an_admin_gets_no_more_grants_than_an_access_token_can_name(auth: Auth) -> None:
+    await auth.add("chief@example.com", "Admin", acts_for_all=True)
+    admin_id = await auth.add(ADMIN, "Admin", "Sponsor", "Player", "Auditor")
+    await auth.execute(
+        """INSERT INTO adminuser (id, email, full_name, roles)
+           SELECT id, id || '@example.com', 'S', ARRAY ['Sponsor'] FROM generate_series(1000001, 1001000) AS id"""
+    )
+    path, chief = f"/users/{admin_id}/on-behalf-of", await auth.token_of("chief@example.com")
+    every = list(range(1_000_001, 1_001_001))
+    refused = await auth.call("PUT", path, {"sponsor_ids": every}, chief)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "sponsor_ids"), refused.text
+    assert (await auth.call("PUT", path, {"sponsor_ids": every[:625]}, chief)).status_code == 200
+    me = await auth.call("GET", "/me", token=await auth.token_of(ADMIN))
+    assert (me.status_code, len(me.json()["on_behalf_of"])) == (200, 625)
 
 
 async def test_who_is_no_admin_any_more_holds_no_grants(auth: Auth) -> None:

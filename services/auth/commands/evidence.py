@@ -15,6 +15,8 @@ from shared.identity import Principal
 
 ANONYMOUS: Final = Actor(kind="anonymous")
 SERVICE: Final = Actor(kind="service")
+# A program that signs in for each run leaves an account with tens of thousands of sessions, too many for one event.
+_SESSIONS_PER_EVENT: Final = 1_000
 
 
 def acting(account: Account) -> Actor:
@@ -63,10 +65,9 @@ async def tell_changed(conn: Connection, account: Account) -> None:
 
 async def tell_revoked(conn: Connection, account_id: int, session_ids: list[UUID], reason: str, now: datetime) -> None:
     """Tell the gateway which sessions are over, if any."""
-    if session_ids:
-        await outbox.add(
-            conn, SessionsRevoked(user_id=account_id, session_ids=session_ids, revoked_at=now, reason=reason)
-        )
+    for start in range(0, len(session_ids), _SESSIONS_PER_EVENT):
+        some = session_ids[start : start + _SESSIONS_PER_EVENT]
+        await outbox.add(conn, SessionsRevoked(user_id=account_id, session_ids=some, revoked_at=now, reason=reason))
 
 
 def _state(account: Account) -> dict[str, Any]:

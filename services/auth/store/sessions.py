@@ -86,7 +86,7 @@ async def end_sessions(
     """End sessions of an account; gives those that were live."""
     rows = await conn.fetch(
         """UPDATE sessions SET ended_at = $2, end_reason = $3
-           WHERE account_id = $1 AND ended_at IS NULL
+           WHERE account_id = $1 AND ended_at IS NULL AND expires_at > $2
              AND ($4::uuid IS NULL OR id = $4) AND ($5::uuid IS NULL OR id <> $5)
            RETURNING id""",
         account_id,
