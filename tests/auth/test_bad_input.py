@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from services.auth.routes.door import once
+from shared.errors import Invalid
 from shared.events import PasswordResetRequested
 from tests.auth.conftest import API, Auth, outcome
 
@@ -69,3 +71,21 @@ async def test_nul_bytes_in_secrets_are_just_wrong(auth: Auth) -> None:
     await auth.add(ADMIN, "Admin")
     assert outcome(await auth.login(ADMIN, "\x00" * 20)) == (401, "INVALID_CREDENTIALS")
     assert outcome(await auth.post("/refresh", {"refresh_token": "\x00"}))[0] == 401
+
+
+def test_a_name_that_appears_twice_is_found_without_comparing_each_with_each() -> None:
+    """A body of 64 KiB has thousands of names, and while it is read nobody else is served."""
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    with pytest.raises(Invalid):
+        once([(Name(number), 0) for number in [*range(5_000), 4_999]])
+    assert compared < 50_000
