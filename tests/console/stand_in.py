@@ -50,6 +50,7 @@ class Services:
 
     answers: dict[str, Answer] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
+    cut: set[str] = field(default_factory=set)  # what is answered by half
 
     def to(self, key: str) -> list[Asked]:
         """Give what was asked of one address."""
@@ -75,6 +76,9 @@ class Services:
             path, _, query = target.partition("?")
             status, content = self.answer(Asked(method, path, query, headers, body))
             data = content if isinstance(content, bytes) else orjson.dumps(content)
+            if f"{method} {path}" in self.cut:
+                await line.say(b"HTTP/1.1 200 X\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{")
+                return
             await line.say(
                 b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
                 % (status, len(data), data)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.console.stand_in import ME, PASSWORD, REFRESH, console, refusal
+import pytest
+
+from tests.console.stand_in import ME, PASSWORD, REFRESH, Given, console, refusal
 from tests.gateway.raw import send_raw
 
 FORM = {"email": "admin@example.com", "password": PASSWORD}
@@ -124,3 +126,18 @@ async def test_a_secret_that_the_page_did_not_send_makes_no_picture_and_no_failu
             page = await stage.browser.submit("/account", "/account/second-factor/confirm", code="000000", uri=uri)
             assert (page.status_code, page.text.count('class="qr"')) == (401, pictures)
             assert "Kod yanlış" in page.text
+
+
+@pytest.mark.parametrize(
+    "renewal",
+    [(503, refusal("UNAVAILABLE", "away")), (401, refusal("REFRESH_TOKEN_INVALID", "The session has ended."))],
+)
+async def test_recovery_codes_are_shown_whatever_becomes_of_the_session(renewal: Given) -> None:
+    async with console() as stage:
+        stage.let_in("admin")
+        stage.services.answers["POST /api/v1/auth/second-factor/confirm"] = (200, {"recovery_codes": ["c0de-0ne"]})
+        stage.services.answers[REFRESH] = renewal
+        await stage.browser.sign_in("admin")
+        key = await stage.browser.form_key("/users/new")
+        page = await stage.browser.post("/account/second-factor/confirm", data={"form_key": key, "code": "000000"})
+        assert (page.status_code, "c0de-0ne" in page.text) == (200, True)

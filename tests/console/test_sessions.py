@@ -72,6 +72,8 @@ async def test_the_second_factor_is_asked_for_and_the_password_stays_sealed_mean
         def login(asked: Asked) -> tuple[int, object]:
             if asked.json.get("code") == "123456" and asked.json["password"] == PASSWORD:
                 return 200, tokens_for(stage.issuer, "admin")
+            if len(asked.json.get("code", "123456")) < 6:
+                return 422, refusal("VALIDATION_FAILED", "", errors=[{"field": "code", "message": "too short"}])
             code = "SECOND_FACTOR_INVALID" if "code" in asked.json else "SECOND_FACTOR_REQUIRED"
             return 401, refusal(code, "")
 
@@ -83,6 +85,8 @@ async def test_the_second_factor_is_asked_for_and_the_password_stays_sealed_mean
         key = page.text.split('name="form_key" value="')[1].split('"')[0]
         wrong = await stage.browser.post("/sign-in/code", data={"form_key": key, "ticket": ticket, "code": "000000"})
         assert (wrong.status_code, "Kod yanlış" in wrong.text) == (401, True)
+        short = await stage.browser.post("/sign-in/code", data={"form_key": key, "ticket": ticket, "code": "123 45"})
+        assert (short.status_code, "Kod yanlış" in short.text, 'name="ticket"' in short.text) == (401, True, True)
         right = await stage.browser.post("/sign-in/code", data={"form_key": key, "ticket": ticket, "code": "123 456"})
         assert (right.status_code, right.headers["location"]) == (303, "/")
 
@@ -146,6 +150,33 @@ async def test_signing_out_ends_the_session_at_auth_and_in_the_browser() -> None
         (asked,) = stage.services.to("POST /api/v1/auth/logout")
         assert asked.headers["authorization"].startswith("Bearer ")
         assert (await stage.browser.get("/")).headers["location"] == "/sign-in"
+
+
+async def test_an_answer_that_breaks_off_keeps_nobody_signed_in() -> None:
+    async with console() as stage:
+        stage.let_in("admin")
+        stage.services.cut.add("POST /api/v1/auth/logout")
+        await stage.browser.sign_in("admin")
+        answer = await stage.browser.submit("/", "/sign-out")
+        assert answer.headers["location"] == "/sign-in?reason=signed_out"
+        assert (await stage.browser.get("/")).headers["location"] == "/sign-in"
+
+
+async def test_a_link_in_a_mail_resets_also_where_a_longer_session_left_its_further_cookies() -> None:
+    """The browser holds its cookies back from such a link, so the page knows nothing of them and replaces the first."""
+    async with console() as stage, stage.another_browser() as held_back:
+        done = "POST /api/v1/auth/reset-password"
+        stage.services.answers[done] = (200, {"success": True})
+        stage.let_in("admin", obo=[number * 7919 % 1_000_003 for number in range(600)])
+        await stage.browser.sign_in("admin")
+        assert "console-2" in stage.browser.cookies
+        key = await held_back.form_key("/reset-password")
+        cookies = dict(stage.browser.cookies) | dict(held_back.cookies)
+        fields = {"form_key": key, "token": "t0k3n", "password": PASSWORD}
+        header = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        async with stage.another_browser(headers={"cookie": header}) as browser:
+            answer = await browser.post("/reset-password", data=fields)
+        assert answer.headers.get("location") == "/sign-in?reason=password_set"
 
 
 async def test_a_call_of_the_console_says_who_asks_from_where_under_the_request_id_of_the_page() -> None:
@@ -218,6 +249,7 @@ def test_nobody_is_sent_to_another_host(target: str) -> None:
 def test_an_id_in_an_address_can_not_reach_another_path() -> None:
     assert id_in_path("0199d6f2-7c1b") == "0199d6f2-7c1b"
     assert id_in_path("../users?a=1#b%2f") == "usersa1b2f"
+    assert id_in_path("ü") == "-", "without an id the path would be that of the list"
 
 
 def test_production_wants_keys_of_its_own_and_secure_cookies() -> None:

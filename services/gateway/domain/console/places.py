@@ -51,5 +51,5 @@ def own_path(text: str | None, otherwise: str) -> str:
 
 
 def id_in_path(text: str) -> str:
-    """Keep of an id that came in an address what may stand in a path of the interface."""
-    return "".join(letter for letter in text if letter.isascii() and (letter.isalnum() or letter in "-_"))
+    """Keep of an id that came in an address what may stand in a path of the interface; never nothing, another path."""
+    return "".join(letter for letter in text if letter.isascii() and (letter.isalnum() or letter in "-_")) or "-"

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from services.gateway.domain.console.places import id_in_path
 from services.gateway.routes.console.door import SignedIn, explain, make_router
-from services.gateway.routes.console.refusals import ApiRefused
+from services.gateway.routes.console.refusals import ApiRefused, SignInNeeded
 from services.gateway.routes.console.signing_in import reasons_of
 from services.gateway.routes.console.visitor import Visitor
 
@@ -59,7 +59,11 @@ async def confirm_second_factor(visitor: SignedIn) -> Response:
         if len(form.get("uri")) > _LONGEST_URI:  # which is not how the page sent it
             return await _account(visitor, refused, about="second_factor")
         return _show_secret(visitor, form.get("secret"), form.get("uri"), refused)
-    await visitor.renew()  # until now the token of somebody who must enrol opened nothing else
+    session = visitor.session
+    try:
+        await visitor.renew()  # until now the token of somebody who must enrol opened nothing else
+    except (ApiRefused, SignInNeeded):
+        visitor.session = session  # the next page finds out; these codes can't be shown a second time
     return visitor.page("recovery_codes.html", codes=found["recovery_codes"])
 
 

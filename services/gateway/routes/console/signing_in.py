@@ -159,6 +159,9 @@ async def _try(visitor: Visitor, credentials: dict[str, Any], wanted: str) -> Re
     try:
         tokens = await visitor.send_openly(f"{_AUTH}/login", credentials)
     except ApiRefused as refused:
+        if "code" in credentials and refused.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+            # Too short or too long for a code: as wrong as any other, and no word about address and password.
+            refused = ApiRefused(HTTPStatus.UNAUTHORIZED, "SECOND_FACTOR_INVALID", "")
         code_wanted = refused.code in {"SECOND_FACTOR_REQUIRED", "SECOND_FACTOR_INVALID"}
         problem = None if refused.code == "SECOND_FACTOR_REQUIRED" else _problem(visitor, refused)
         if code_wanted:

@@ -18,7 +18,7 @@ from services.gateway.context import Console
 from services.gateway.domain.console.places import PLACES, menu_of
 from services.gateway.domain.console.sessions import Person, Session, cookie_names, open_sealed, seal
 from services.gateway.domain.console.texts import LANGUAGES, Language
-from services.gateway.own_door import Answer, Call, Receive
+from services.gateway.own_door import Answer, AnswerBroken, Call, Receive
 from services.gateway.routes.console.forms import Form, number_or_text
 from services.gateway.routes.console.refusals import ApiRefused, Reason, SignInNeeded
 from services.gateway.routes.console.rendering import render
@@ -44,7 +44,8 @@ class Visitor:
         self.console = console
         names = cookie_names(secure=console.settings.cookies_secure)
         self._pieces = [request.cookies[name] for name in names if name in request.cookies]
-        found = open_sealed(self._pieces, console.sealer) if self._pieces else None
+        # The first piece alone, where those behind it are left over from a longer session that it took the place of.
+        found = open_sealed(self._pieces, console.sealer) or open_sealed(self._pieces[:1], console.sealer)
         self.had_session = bool(self._pieces)
         self.session = found or Session.fresh()
         self._saved: Session | None = found
@@ -90,7 +91,7 @@ class Visitor:
     async def send_openly(self, path: str, body: Any) -> Any:
         """Send what needs no session, so that one that is over stops nobody; raises ApiRefused."""
         call = self._call("POST", path, {}, {"content-type": "application/json"})
-        return _content(_good(await self.console.own_door.ask(call, orjson.dumps(body))))
+        return _content(_good(await self._put(call, orjson.dumps(body))))
 
     async def pass_on(self, path: str, query: Query, receive: Receive, *, key: str | None = None) -> Any:
         """Send the body of this request on as it comes, a file; raises ApiRefused, SignInNeeded."""
@@ -102,7 +103,7 @@ class Visitor:
             headers["idempotency-key"] = key
         await self._renew_if_needed()
         call = self._call("POST", path, query, headers)
-        return _content(_good(await self.console.own_door.ask(call, receive=receive)))
+        return _content(_good(await self._put(call, receive=receive)))
 
     @asynccontextmanager
     async def stream(self, path: str, **query: Any) -> AsyncIterator[tuple[Answer, AsyncIterator[bytes]]]:
@@ -118,12 +119,19 @@ class Visitor:
     ) -> Answer:
         await self._renew_if_needed()
         token = self.session.access_token
-        answer = await self.console.own_door.ask(self._call(method, path, query, headers or {}), body)
+        answer = await self._put(self._call(method, path, query, headers or {}), body)
         if answer.status == HTTPStatus.UNAUTHORIZED and token and ApiRefused.of(answer).code in _TOKEN_REFUSED:
             # Roles or grants may have changed: a new token says how it is now, or that the session is over.
             await self._renew(token)
-            answer = await self.console.own_door.ask(self._call(method, path, query, headers or {}), body)
+            answer = await self._put(self._call(method, path, query, headers or {}), body)
         return _good(answer)
+
+    async def _put(self, call: Call, body: bytes = b"", *, receive: Receive | None = None) -> Answer:
+        """Put a question; whoever breaks off an answer is away, as whoever gives none."""
+        try:
+            return await self.console.own_door.ask(call, body, receive=receive)
+        except AnswerBroken as broken:
+            raise ApiRefused(broken.status, broken.code, broken.message) from None
 
     def _call(self, method: str, path: str, query: Query, headers: Mapping[str, str] | None = None) -> Call:
         given = {name: value for name, value in query.items() if value not in (None, "")}
