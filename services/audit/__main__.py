@@ -152,7 +152,7 @@ def erase(
 ) -> None:
     """Erase a person's data from the log for good, without breaking the chain."""
     subjects = [*(phone or []), *(email or [])]
-    if not subjects and user_id is None:
+    if not all(subject.strip() for subject in subjects) or (not subjects and user_id is None):
         sys.exit("Name the person: --phone, --email or --user-id.")
     settings = _without_legal_hold(AuditSettings.load())
     telemetry.configure_logging("audit", "erase", settings.log_level)

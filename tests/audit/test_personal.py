@@ -103,6 +103,12 @@ def test_a_person_is_found_by_a_phone_however_it_is_typed(typed: str) -> None:
     assert set(made.sealed.subjects) & set(DATA.search_digests(typed))
 
 
+@pytest.mark.parametrize(("one", "other"), [("ayse", "fatma"), ("ali55", "veli55"), ("bilinmiyor", "+"), ("a", " ")])
+def test_whoever_signs_in_with_a_name_is_not_erased_with_everybody_else_who_does(one: str, other: str) -> None:
+    assert DATA.search_digests(one)[0] != DATA.search_digests(other)[0]
+    assert DATA.search_digests(f" {one.upper()} ") == DATA.search_digests(one)
+
+
 def test_a_person_is_found_after_the_key_was_replaced() -> None:
     made = draft(an_arrival(), PersonalData(SECRET_KEYS[1:]))
     assert made.sealed is not None

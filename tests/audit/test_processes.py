@@ -162,9 +162,10 @@ async def test_erase_names_its_count_and_needs_a_person(context: AuditContext, e
     await sealed(context, an_arrival(), an_arrival(sequence=2))
     code, text = await run(environment, "erase", "--phone", "05421396386", "--reason", "asked for")
     assert (code, text.splitlines()[-1]) == (0, "erased the personal data of 2 records")
-    code, text = await run(environment, "erase", "--reason", "asked for")
-    assert code == 1
-    assert "Name the person" in text
+    for nobody in ((), ("--email", ""), ("--phone", "05421396386", "--phone", " ")):
+        code, text = await run(environment, "erase", *nobody, "--reason", "asked for")
+        assert code == 1
+        assert "Name the person" in text
 
 
 async def test_under_a_legal_hold_nothing_leaves_the_log(context: AuditContext, environment: dict[str, str]) -> None:

@@ -37,6 +37,7 @@ _SECRET: Final = re.compile(
 _SECRET_SEGMENT: Final = re.compile(r"(?<=/ref/)[^/]+|(?<=/)[0-9a-fA-F]{32,}(?=/|$)")
 _KEY_BYTES: Final = 32
 _MASKED_FROM_END, _SHOWN_AT_END = 7, 4
+_SHORTEST_PHONE, _COMPARED_DIGITS = 7, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,11 @@ def _digest(key: bytes, subject: str) -> bytes:
 
 
 def _normal(subject: str) -> str:
-    """Write a phone in digits and an e-mail in lower case, however it was typed."""
-    if "@" in subject:
+    """Write a phone in digits and an e-mail in lower case, however it was typed.
+
+    People sign in with what is neither, such as a name: by its digits alone it would be everybody else's name, too.
+    """
+    digits = re.sub(r"\D", "", subject)
+    if "@" in subject or len(digits) < _SHORTEST_PHONE:
         return subject.strip().casefold()
-    return re.sub(r"\D", "", subject)[-10:]
+    return digits[-_COMPARED_DIGITS:]
