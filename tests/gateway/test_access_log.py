@@ -85,6 +85,28 @@ async def test_the_path_of_an_invitation_is_no_secret_for_the_log(written: io.By
     assert b"0123456789abcdef" not in written.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("path", "header"),
+    [
+        (b"/ref/", b"Content-Type: a/b\r\nContent-Type: a/b"),  # refused before anything else is looked at
+        (b"//ref/", b"X: y"),
+        (b"/%2Fref%2f", b"X: y"),
+        (b"/hub/Ref/", b"X: y"),
+    ],
+)
+async def test_the_token_of_an_invitation_is_not_logged_when_its_link_is_refused(
+    written: io.BytesIO, path: bytes, header: bytes
+) -> None:
+    async with running_gateway() as running:
+        answer = await send_raw(
+            running.port, b"GET %b0123456789abcdef HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % (path, header)
+        )
+        (line,) = lines_of(running, written)
+    assert line["status"] in {400, 404}
+    assert b"0123456789abcdef" not in written.getvalue()
+    assert f" {line['status']} ".encode() in answer
+
+
 async def test_a_line_break_in_a_path_forges_no_line(written: io.BytesIO) -> None:
     async with running_gateway() as running:
         await send_raw(running.port, b'GET /%0a{"level":"info"} HTTP/1.1\r\nHost: x\r\n\r\n')

@@ -25,7 +25,7 @@ from services.gateway.domain.refusals import (
     UnknownArea,
 )
 from services.gateway.domain.revocations import Claims
-from services.gateway.domain.routing import METHODS, Limit, Route, Terms, find_route, holds_secret
+from services.gateway.domain.routing import METHODS, Limit, Route, Terms, find_route
 from services.gateway.proxy import Answer, Ask, ClientGone
 from shared import telemetry
 from shared.errors import Failure, MethodNotAllowed
@@ -107,7 +107,6 @@ class Door:
             visit.request_id = telemetry.new_request_id()
             raise
         self._recognise(visit, incoming)
-        visit.secret_path = holds_secret(visit.path)
         check_path(visit.path)
         if visit.path in self._addresses:
             await self._show_page(visit, incoming, scope, receive)

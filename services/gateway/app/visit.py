@@ -10,7 +10,7 @@ from services.gateway.app.refusal import refusal_answer
 from services.gateway.domain.headers import SECURITY_HEADERS, TRANSPORT_SECURITY, Header
 from services.gateway.domain.limits import Allowance
 from services.gateway.domain.refusals import HeaderRefused
-from services.gateway.domain.routing import METHODS
+from services.gateway.domain.routing import METHODS, holds_secret
 from shared.errors import Failure, MethodNotAllowed
 
 Scope = MutableMapping[str, Any]
@@ -56,7 +56,7 @@ class Visit:
         self.peer = self.address  # who holds the connection; `address` is who is said to be behind a trusted proxy
         self.scheme: bytes = scope["scheme"].encode()
         self.label = "none"
-        self.secret_path = False
+        self.secret_path = holds_secret(self.path)
         self.account_id: int | None = None
         self.limits: Allowance | None = None
         self.cors: tuple[Header, ...] = ()

@@ -100,6 +100,8 @@ _PUBLIC: Final[tuple[tuple[re.Pattern[bytes], Upstream, Terms], ...]] = (
     (re.compile(rb"/\.well-known/jwks\.json"), "auth", Terms("jwks", public=True, limit="public")),
 )
 
+_SECRET_PATH: Final = re.compile(rb"(?i)(?:[/\\]|%(?:25)*(?:2f|5c))ref(?:[/\\]|%(?:25)*(?:2f|5c))")
+
 PUBLIC_TERMS: Final = tuple(terms for _, _, terms in _PUBLIC)
 
 
@@ -122,5 +124,8 @@ def find_route(raw_path: bytes) -> Route:
 
 
 def holds_secret(raw_path: bytes) -> bool:
-    """Tell whether the path itself opens something (an invitation's token), so that no log line may hold it."""
-    return raw_path[:5].lower() == b"/ref/"
+    """Tell whether the path itself opens something (an invitation's token), so that no log line may hold it.
+
+    A link that was mangled on its way, and so is refused, holds the token as well.
+    """
+    return _SECRET_PATH.search(raw_path) is not None
