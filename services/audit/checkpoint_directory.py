@@ -28,6 +28,8 @@ from services.audit.domain.checkpoints import (
 )
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+# About twenty notes.
+_TAIL_BYTES: Final = 8_192
 
 
 class CheckpointDirectory:
@@ -57,13 +59,11 @@ class CheckpointDirectory:
         return [partial(_notes, path, path.stat().st_size) for path in self._paths() if path.name >= first]
 
     def last_number(self) -> int:
-        """Give the number of the newest note; 0 when there is none."""
-        for path in reversed(self._paths()):
-            for note in reversed(_notes(path, path.stat().st_size)):
-                checkpoint = unsigned(note)
-                if checkpoint is not None:  # else somebody has edited it, which verify names; the one before it counts
-                    return checkpoint.number
-        return 0
+        """Give the number of the newest note; 0 when there is none.
+
+        Files are named after a clock that may have been wrong for a while: the newest note can be in any of them.
+        """
+        return max(map(_last_number, self._paths()), default=0)
 
     def _paths(self) -> list[Path]:
         return sorted(self._folder.glob("checkpoints-*.txt"))
@@ -72,6 +72,17 @@ class CheckpointDirectory:
 def _notes(path: Path, size: int) -> list[str]:
     with path.open("rb") as file:
         return split_notes(_without_torn_end(file.read(size)).decode(errors="replace"))
+
+
+def _last_number(path: Path) -> int:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        tail = split_notes(_without_torn_end(file.read()).decode(errors="replace"))
+    for note in reversed(tail):
+        checkpoint = unsigned(note)
+        if checkpoint is not None:  # else somebody has edited it, which verify names; the one before it counts
+            return checkpoint.number
+    return 0
 
 
 def _without_torn_end(text: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import asyncpg
 import pytest
@@ -11,8 +11,10 @@ import pytest
 from services.audit import commands, store
 from services.audit.context import AuditContext
 from services.audit.domain.canonical import canonical
+from services.audit.domain.chain import Head
 from services.audit.domain.records import draft
-from tests.audit.material import a_signed_checkpoint, an_arrival, kept_outside, sealed, verified
+from shared.db import Connection
+from tests.audit.material import a_signed_checkpoint, an_arrival, kept_outside, sealed, verified, verify_now
 from tests.support.databases import FreshDatabase
 
 
@@ -101,6 +103,30 @@ async def test_checkpoints_that_missed_the_directory_are_copied_later(context: A
     await a_signed_checkpoint(context)
     assert len(kept_outside(context)) == 5
     assert context.directory.last_number() == 5
+
+
+async def test_after_a_clock_was_wrong_checkpoints_are_copied_once_and_no_alarm_is_raised(
+    context: AuditContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_time = store.lock_head
+
+    async def ahead(conn: Connection) -> tuple[Head, datetime]:
+        head, now = await on_time(conn)
+        return head, now + timedelta(days=1)
+
+    await sealed(context, an_arrival())
+    await a_signed_checkpoint(context)
+    with monkeypatch.context() as wrong:
+        wrong.setattr(store, "lock_head", ahead)
+        await a_signed_checkpoint(context)
+    await a_signed_checkpoint(context)
+    reports = [await verify_now(context, whole=True)]
+    await a_signed_checkpoint(context)
+    reports.append(await verify_now(context))
+    async with context.database.connection() as conn:
+        assert await commands.copy_checkpoints(conn, context.directory, context.verifier_keys) == 0
+    assert len(kept_outside(context)) == 4
+    assert [report["findings"] for report in reports] == [[], []]
 
 
 async def test_personal_data_is_not_readable_in_the_database(context: AuditContext) -> None:

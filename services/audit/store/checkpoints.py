@@ -46,10 +46,16 @@ async def list_checkpoints(conn: Connection, *, after_number: int, limit: int) -
 async def stream_checkpoints(
     conn: Connection, *, first_seq: int, last_seq: int | None, since: datetime | None
 ) -> AsyncIterator[list[Row]]:
-    """Read the checkpoints that speak of these places, in their order; runs inside the caller's transaction."""
+    """Read the checkpoints that speak of these places, in their order; runs inside the caller's transaction.
+
+    `since`: from the first of that time on, and none behind it is left out: while a clock is wrong, their times do not
+    follow their numbers. (OFFSET 0: for the index on places; by number the first one is found at the end.)
+    """
     cursor = await conn.cursor(
         """SELECT number, seq, taken_at, note FROM checkpoints
-           WHERE seq >= $1 AND ($2::bigint IS NULL OR seq <= $2) AND ($3::timestamptz IS NULL OR taken_at >= $3)
+           WHERE seq >= $1 AND ($2::bigint IS NULL OR seq <= $2) AND ($3::timestamptz IS NULL OR number >= (
+               SELECT min(number) FROM (
+                   SELECT number FROM checkpoints WHERE seq >= $1 AND taken_at >= $3 OFFSET 0) AS later))
            ORDER BY number""",
         first_seq,
         last_seq,
