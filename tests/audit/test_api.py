@@ -13,6 +13,7 @@ import httpx
 import orjson
 import pytest
 
+from services.audit import store
 from services.audit.app import create_app
 from services.audit.context import AuditContext
 from services.audit.domain.chain import Record, link_hash
@@ -21,6 +22,7 @@ from services.audit.domain.exports import CSV_COLUMNS, read_ndjson_line
 from services.audit.domain.offline import verify_export
 from services.audit.settings import AuditSettings
 from services.audit.worker import verify_queued
+from shared.db import Connection
 from shared.identifiers import uuid7
 from shared.pagination import encode_cursor
 from tests.audit.material import NOW, a_signed_checkpoint, an_arrival, erase, kept_outside, sealed
@@ -230,6 +232,33 @@ async def test_an_ndjson_export_is_evidence_without_personal_data(
     assert b"192.0.2.7" not in b"".join(lines)
 
 
+async def test_an_export_that_begins_while_a_checkpoint_is_signed_is_evidence(
+    client: httpx.AsyncClient, context: AuditContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await a_history(context)
+    await a_signed_checkpoint(context)
+    read: list[str] = []
+
+    def and_meanwhile(name: str) -> None:
+        plain = getattr(store, name)
+
+        async def reading(conn: Connection) -> Any:
+            found = await plain(conn)
+            read.append(name)
+            if len(read) == 1:
+                await sealed(context, an_arrival(sequence=7))
+                await a_signed_checkpoint(context)
+            return found
+
+        monkeypatch.setattr(store, name, reading)
+
+    and_meanwhile("get_head")
+    and_meanwhile("find_last_checkpoint")
+    exported = (await client.get("/api/v1/audit/export")).content.splitlines(keepends=True)
+    assert {"get_head", "find_last_checkpoint"} <= set(read)
+    assert verify_export(exported, [context.signing_key.verifier]).findings == []
+
+
 async def test_a_csv_export_holds_the_filtered_events_and_no_formula(
     client: httpx.AsyncClient, context: AuditContext
 ) -> None:
@@ -300,6 +329,27 @@ async def test_a_selection_is_exported_piece_by_piece_and_holds_every_matching_e
     params = {"format": "ocsf", "service": "invitations", "from": (NOW + timedelta(minutes=1)).isoformat()}
     lines = (await client.get("/api/v1/audit/export", params=params)).content.splitlines()
     assert [orjson.loads(line)["metadata"]["sequence"] for line in lines] == [2, 3, 4, 5, 6]
+
+
+async def test_the_largest_records_come_some_at_a_time_and_each_once(
+    client: httpx.AsyncClient, context: AuditContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = [{"success": True, "note": "x" * 200} for _ in range(1_000)]
+    await sealed(
+        context, *[an_arrival(sequence=number, data={"details": {"results": results}}) for number in range(1, 7)]
+    )
+    monkeypatch.setattr("services.audit.store.records._PAGE_BYTES", 500_000)
+    pages: list[list[int]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = (await client.get(EVENTS, params={"limit": 1_000, **cursor})).json()
+        pages.append([item["seq"] for item in page["items"]])
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert pages == [[6, 5, 4], [3, 2, 1], []]
+    exported = await client.get("/api/v1/audit/export", params={"service": "invitations", "format": "ocsf"})
+    assert [orjson.loads(line)["metadata"]["sequence"] for line in exported.content.splitlines()] == [1, 2, 3, 4, 5, 6]
 
 
 async def test_an_unknown_export_filter_is_refused(client: httpx.AsyncClient) -> None:

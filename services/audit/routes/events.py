@@ -41,7 +41,7 @@ async def list_events(query: Annotated[PageQuery, Query()], reader: Reader, cont
         shown = records[: query.limit]
         items = await _opened(context, conn, shown)
         await commands.record_reading(conn, reader, action="audit.log.read", asked=query.asked(), shown=len(items))
-    more = len(records) > query.limit
+    more = len(records) > query.limit or store.is_full(records)
     return EventPage(items=items, next_cursor=cursor_behind(shown[-1]) if more else None)
 
 
@@ -73,8 +73,9 @@ async def export_events(
     Personal data stays sealed in every format: a copy outside could not be erased any more.
     """
     async with context.database.transaction() as conn:
-        head = await store.get_head(conn)
+        # In this order: one that is signed between the two would speak of records that the export does not hold.
         checkpoint = await store.find_last_checkpoint(conn)
+        head = await store.get_head(conn)
         await commands.record_export(conn, reader, asked=query.asked(), last_seq=head.seq)
     records = _matching(context, query.wanted(), last=head.seq)
     asked = query.model_copy(update={"format": None}).asked()
@@ -121,7 +122,7 @@ async def _matching(context: AuditContext, wanted: EventFilter, *, last: int) ->
             records = await store.list_records(conn, wanted, after=after, limit=_STRETCH, up_to=last)
         if records:
             yield records
-        if len(records) < _STRETCH:
+        if len(records) < _STRETCH and not store.is_full(records):
             return
         after = position_of(records[-1])
 

@@ -25,6 +25,8 @@ _UNTRUSTED: Final = ", ".join(
     ]
 )
 _CHUNK: Final = 1_000
+# A record of a bulk call tells of a thousand recipients; a page full of such would not fit into memory.
+_PAGE_BYTES: Final = 8 * 1024 * 1024
 _CONDITIONS: Final = {
     "since": "occurred_at >= {}",
     "until": "occurred_at < {}",
@@ -69,9 +71,17 @@ async def find_record(conn: Connection, event_id: UUID) -> Record | None:
 async def list_records(
     conn: Connection, wanted: EventFilter, *, after: Position | None, limit: int, up_to: int | None = None
 ) -> list[Record]:
-    """List records behind the position where the page before ended, newest first; up to a place: oldest first."""
+    """List records behind the position where the page before ended, newest first; up to a place: oldest first.
+
+    Of large ones fewer than `limit`; `is_full` tells whether the page ended for that reason.
+    """
     sql, values = page_query(wanted, after=after, limit=limit, up_to=up_to)
     return [_record(row) for row in await conn.fetch(sql, *values)]
+
+
+def is_full(records: Sequence[Record]) -> bool:
+    """Tell whether a page took all the bytes it may, so that more may lie behind it."""
+    return sum(len(record.payload) for record in records) >= _PAGE_BYTES
 
 
 def page_query(
@@ -88,8 +98,11 @@ def page_query(
         conditions.append(f"(occurred_at, seq) {behind} (${len(values) - 1}, ${len(values)})")
     values.append(limit)
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    sql = f"SELECT {_RECORD} FROM records {where} ORDER BY occurred_at {order}, seq {order} LIMIT ${len(values)}"  # noqa: S608  our own column names
-    return sql, values
+    in_order = f"ORDER BY occurred_at {order}, seq {order}"
+    page = f"SELECT {_RECORD} FROM records {where} {in_order} LIMIT ${len(values)}"  # noqa: S608  our own column names
+    before = f"sum(octet_length(payload)) OVER ({in_order} ROWS UNBOUNDED PRECEDING) - octet_length(payload)"
+    sized = f"SELECT records.*, {before} AS bytes_before FROM ({page}) AS records"  # noqa: S608  as above
+    return f"SELECT {_RECORD} FROM ({sized}) AS records WHERE bytes_before < {_PAGE_BYTES} {in_order}", values  # noqa: S608  as above
 
 
 async def list_stretch(conn: Connection, *, first: int, last: int) -> list[Record]:
