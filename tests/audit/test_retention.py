@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from services.audit import commands, store
-from services.audit.checkpoint_directory import read_export
+from services.audit.checkpoint_directory import Archive, read_export
 from services.audit.commands.verification import Scope
 from services.audit.context import AuditContext
 from services.audit.domain.findings import Kind, Report
@@ -68,6 +68,27 @@ async def test_pruning_goes_on_where_it_stopped(context: AuditContext, months: d
         assert (await run(months, "prune", "--before", day, "--archive", str(tmp_path)))[0] == 0
         assert (await verified(context)).first_seq == first
         assert (await verified(context)).ok
+
+
+async def test_what_was_dropped_can_not_be_called_whole(months: dict[str, str], tmp_path: Path) -> None:
+    assert (await run(months, "prune", "--before", "2026-02-15", "--archive", str(tmp_path)))[0] == 0
+    code, text = await run(months, "verify", "--from", "1", "--to", "3")
+    assert (code, text.strip()) == (2, "The log can't be verified: There is no record up to 3: the log begins at 4.")
+    code, text = await run(months, "verify", "--from", "1", "--to", "4")
+    assert (code, text.split(",")[0]) == (0, "OK: records 4 to 4")
+
+
+async def test_months_are_read_back_however_long_that_takes(
+    context: AuditContext, months: dict[str, str], tmp_path: Path
+) -> None:
+    owner = Database(months["OWNER_DATABASE_URL"], schema="audit", pool_size=1)
+    scope = Scope(context.verifier_keys, context.personal_data)
+    async with owner.connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        plan = await commands.plan_pruning(conn, datetime(2026, 2, 15, tzinfo=UTC).date(), scope)
+        assert await commands.export_months(conn, plan, Archive(tmp_path), context.signing_key) == 3
+        # A million records take longer than an ordinary transaction may idle.
+        assert await conn.fetchval("SHOW idle_in_transaction_session_timeout") == "0"
+    await owner.close()
 
 
 async def test_a_log_that_does_not_verify_loses_nothing(

@@ -82,6 +82,7 @@ async def plan_pruning(conn: Connection, day: date, scope: Scope) -> Pruning:
 
 async def export_months(conn: Connection, plan: Pruning, archive: Archive, key: SigningKey) -> int:
     """Write each month into the archive, signed, and read it back; gives the number of records."""
+    await store.hold_as_long_as_it_takes(conn)
     exported = 0
     for month in plan.months:
         places = await store.find_places(conn, month.since, month.until)

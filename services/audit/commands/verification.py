@@ -66,6 +66,8 @@ async def verify(conn: Connection, scope: Scope) -> Report:
         raise RangeUnknown(f"There is no record {scope.first}: the log ends at {head.seq}.")
     origin = origin_of(head.chain_id) if head else None
     anchor = await _anchor(conn, scope, origin, report)
+    if scope.last is not None and scope.last <= anchor.seq:
+        raise RangeUnknown(f"There is no record up to {scope.last}: the log begins at {anchor.seq + 1}.")
     is_whole = scope.first is None and scope.after is None
     verifier = Verifier(anchor, report, whole=is_whole, personal_data=scope.personal_data)
     signed = _Signed(origin, anchor, scope, report)

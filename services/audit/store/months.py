@@ -19,6 +19,11 @@ async def hold_months(conn: Connection) -> None:
     await conn.execute("LOCK TABLE records IN ACCESS SHARE MODE")
 
 
+async def hold_as_long_as_it_takes(conn: Connection) -> None:
+    """Let the transaction wait for us without end: to read back a month of evidence takes longer than usual."""
+    await conn.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+
+
 async def list_partitions(conn: Connection) -> list[str]:
     """List the months of the log by the names of their tables, oldest first."""
     rows = await conn.fetch(
