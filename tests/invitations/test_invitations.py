@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from services.invitations.commands import placing, sweeping
+from services.invitations.commands import sweeping
 from services.invitations.settings import InvitationsSettings
 from tests.invitations.conftest import SandboxProvider, sending
 from tests.invitations.lists import farmers, xlsx
@@ -383,24 +383,3 @@ async def test_a_farmer_who_refuses_gets_no_more_messages_from_anybody(stage: St
     assert answer.json()["data"]["results"][0]["deliveryStatus"] == "Failed - Opted Out"
     assert len(provider.messages()) == 1
     assert provider.messages()[0]["text"].endswith(f"Ret: https://ziraai.example{url}")
-
-
-async def test_a_farmer_who_refuses_while_another_invitation_is_made_gets_no_message_of_it(
-    stage: Stage, provider: SandboxProvider
-) -> None:
-    (result,) = await invited(stage)
-    await stage.register(7, "Sponsor")
-    await stage.stock("M", 1, sponsor_id=7)
-    job_id = (await stage.upload(xlsx(farmers(1)), headers=stage.sponsor(7))).json()["data"]["jobId"]
-    (chunk,) = await stage.events("invitations.bulk_chunk.queued.v1")
-    async with stage.context.database.transaction() as conn:
-        terms = stage.context.terms()
-        placed = await placing.place_chunk(conn, job_id, chunk["first_row"], chunk["last_row"], terms)
-        refusing = asyncio.create_task(stage.http.post(f"/ref/{result['invitationToken']}/opt-out"))
-        await asyncio.sleep(0.3)
-        assert not refusing.done(), "it waits for the invitation that is being made"
-    assert (await refusing).status_code == 200
-    await stage.context.sender.send_now(placed.delivery_ids, 5)
-    assert await stage.outcomes(job_id) == {"cancelled": 1}
-    assert (await stage.left("M", sponsor_id=7))["available"] == 1
-    assert len(provider.messages()) == 1

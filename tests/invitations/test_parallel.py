@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from services.invitations.commands import placing
 from services.invitations.domain import tokens
 from shared.db import Row
 from tests.invitations.conftest import SandboxProvider, sending
-from tests.invitations.lists import xlsx
-from tests.invitations.stage import BULK, LIST, Stage, phone
+from tests.invitations.lists import farmers, xlsx
+from tests.invitations.stage import BULK, LIST, Stage, phone, recipients
 from tests.support.eventually import eventually
 
 TIERS = ("S", "M", "L", "XL")
@@ -185,4 +186,26 @@ async def test_two_calls_for_one_farmer_at_once_are_one_invitation(stage: Stage,
     answers = await asyncio.gather(*(stage.invite(body) for _ in range(6)))
     statuses = Counter(answer.json()["data"]["results"][0]["deliveryStatus"] for answer in answers)
     assert statuses == {"Sent": 1, "Failed - Duplicate": 5}
+    assert len(provider.messages()) == 1
+
+
+async def test_a_farmer_who_refuses_while_another_invitation_is_made_gets_no_message_of_it(
+    stage: Stage, provider: SandboxProvider
+) -> None:
+    await stage.stock("M", 2)
+    (result,) = (await stage.invite(recipients(1, code_count=2))).json()["data"]["results"]
+    await stage.register(7, "Sponsor")
+    await stage.stock("M", 1, sponsor_id=7)
+    job_id = (await stage.upload(xlsx(farmers(1)), headers=stage.sponsor(7))).json()["data"]["jobId"]
+    (chunk,) = await stage.events("invitations.bulk_chunk.queued.v1")
+    async with stage.context.database.transaction() as conn:
+        terms = stage.context.terms()
+        placed = await placing.place_chunk(conn, job_id, chunk["first_row"], chunk["last_row"], terms)
+        refusing = asyncio.create_task(stage.http.post(f"/ref/{result['invitationToken']}/opt-out"))
+        await asyncio.sleep(0.3)
+        assert not refusing.done(), "it waits for the invitation that is being made"
+    assert (await refusing).status_code == 200
+    await stage.context.sender.send_now(placed.delivery_ids, 5)
+    assert await stage.outcomes(job_id) == {"cancelled": 1}
+    assert (await stage.left("M", sponsor_id=7))["available"] == 1
     assert len(provider.messages()) == 1
