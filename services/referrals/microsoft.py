@@ -27,6 +27,7 @@ from services.referrals.domain.failures import (
     SignInRefused,
     SignInRequired,
     TokenCacheInvalid,
+    in_one_line,
 )
 from services.referrals.domain.sign_ins import Account
 
@@ -301,7 +302,7 @@ def _failure(result: dict[str, Any]) -> MicrosoftUnavailable | None:
 
 
 def _refusal(result: dict[str, Any]) -> SignInRefused:
-    error = str(result.get("error", "unknown"))
+    error = in_one_line(result.get("error", "unknown"))
     state, words = _STATES.get(error, ("failed", None))
     return SignInRefused(words or _in_words(result), state=state, error=error)
 
@@ -314,4 +315,4 @@ def _in_words(result: dict[str, Any], *, otherwise: str = "") -> str:
 
 def _first_line(result: dict[str, Any]) -> str:
     lines = str(result.get("error_description") or result.get("error") or "no reason").splitlines()
-    return lines[0][:300] if lines else "no reason"
+    return in_one_line(lines[0]) if lines else "no reason"

@@ -26,6 +26,7 @@ from services.referrals.domain.failures import (
     PartnerCenterUnavailable,
     QueryRefused,
     TokenRefused,
+    in_one_line,
 )
 
 if TYPE_CHECKING:
@@ -285,7 +286,7 @@ def _problem_of(response: httpx.Response) -> _Problem:
         body = {}
     error = body.get("error", body) if isinstance(body, dict) else {}
     error = error if isinstance(error, dict) else {"code": error}
-    message = " ".join(str(error.get("message") or "").split())[:300]
+    message = in_one_line(error.get("message") or "")
     return _Problem(response.status_code, tuple(_codes(error)), message, response.headers.get("request-id", "none"))
 
 
@@ -293,7 +294,7 @@ def _codes(error: Any) -> Iterator[str]:
     while isinstance(error, dict):
         code = error.get("code", error.get("statusCode"))
         if code is not None:
-            yield str(code)
+            yield in_one_line(code)
         error = error.get("innerError") or error.get("innererror")
 
 

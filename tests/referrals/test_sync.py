@@ -7,13 +7,14 @@ import secrets
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
 from sandbox.microsoft.referrals import generate
 from services.referrals.context import Context, make_context
 from services.referrals.domain.referrals import parse_referral
-from services.referrals.partner_center import Page
+from services.referrals.partner_center import Page, PartnerCenter
 from services.referrals.store import referrals as store
 from tests.support.databases import FreshDatabase
 from tests.support.microsoft import SandboxMicrosoft
@@ -160,6 +161,27 @@ async def test_a_text_that_no_event_can_tell_of_is_set_aside(context: Context, s
     sandbox.change(change={sandbox.referral_id(7): {"customerProfile": {"name": secrets.token_hex(600_000)}}})
     done = await run(context)
     assert (done.state, done.counts.created, done.counts.rejected) == ("succeeded", 249, 1)
+
+
+async def test_words_that_a_database_cannot_hold_do_not_keep_a_sync_from_ending(
+    context: Context, sandbox: SandboxMicrosoft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await connect(context, sandbox)
+
+    async def send(*_: Any) -> httpx.Response:
+        return httpx.Response(403, content=rb'{"error": {"code": "No\u0000", "message": "half \u0000 of it"}}')
+
+    monkeypatch.setattr(PartnerCenter, "_send", send)
+    done = await run(context)
+    assert (done.state, done.error_code) == ("failed", "PARTNER_CENTER_ACCESS_DENIED")
+    assert "No: half of it" in (done.error or "")
+    monkeypatch.undo()
+    sandbox.turn(
+        api_faults=[{"kind": "unauthenticated"}],
+        identity_faults=[{"endpoint": "token", "error": "invalid_grant", "description": "revoked \0 by somebody"}],
+    )
+    done = await run(context)
+    assert (done.state, "revoked by somebody" in (done.error or "")) == ("sign_in_required", True)
 
 
 async def test_a_malformed_item_is_set_aside_once_however_often_it_comes(

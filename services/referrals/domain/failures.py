@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from shared.errors import BadRequest, Conflict, Failure, NotFound, Unavailable
+
+_LONGEST_WORDS: Final = 300
+
+
+def in_one_line(words: object) -> str:
+    """Take Microsoft's words as far as a database and an event can hold them: no NUL, no half of a character."""
+    text = "".join(character if character.isprintable() else " " for character in str(words))
+    return " ".join(text.split())[:_LONGEST_WORDS]
 
 
 class PartnerCenterDisabled(BadRequest):
