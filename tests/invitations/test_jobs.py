@@ -10,15 +10,17 @@ import openpyxl
 import pytest
 
 from services.invitations.commands import sweeping
+from services.invitations.commands.ending import end_invitations
 from services.invitations.domain.bulk import Refusal
+from services.invitations.domain.invitations import Status
 from services.invitations.domain.jobs import Progress
 from services.invitations.domain.tokens import seal_name
 from services.invitations.routes import jobs as routes
-from services.invitations.store import jobs
+from services.invitations.store import invitations, jobs
 from tests.invitations.conftest import SandboxProvider, sending
 from tests.invitations.lists import farmers, finished, thousand_with_25_faults, xlsx
 from tests.invitations.stage import BULK, Stage, recipients
-from tests.invitations.steps import hold_answers, states
+from tests.invitations.steps import hold_answers, queued, states
 from tests.support.eventually import eventually
 
 
@@ -303,6 +305,28 @@ async def test_a_job_does_not_end_while_its_failed_rows_are_put_back_in_line(sta
         await finished(stage, job_id, sent=3)
     (completed,) = await stage.events("invitations.bulk_job.completed.v1")
     assert completed["succeeded"] == 3
+
+
+@pytest.mark.parametrize("who", ["the job", "the farmer"])
+async def test_an_invitation_may_be_ended_from_two_sides_at_once(stage: Stage, who: str) -> None:
+    """Each holds the invitation before its message; the other way round the two would wait for each other."""
+    job_id = await queued(stage, 1)
+    (row,) = await stage.query("SELECT id, token_sealed FROM invitations")
+    token = stage.context.sealer.open(row["token_sealed"], bound_to=seal_name(row["id"])).decode()
+    path = f"{BULK}/{job_id}/cancel" if who == "the job" else f"/ref/{token}/opt-out"
+    async with stage.context.database.transaction() as conn:
+        await invitations.lock_invitation(conn, row["id"])
+        other = asyncio.create_task(stage.http.post(path, headers=stage.sponsor()))
+
+        async def waits() -> bool:
+            waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            return bool(await stage.query(waiting))
+
+        await eventually(waits)
+        assert await end_invitations(conn, [row["id"]], Status.CANCELLED, "CANCELLED") == 1
+    assert (await other).status_code == (409 if who == "the job" else 200)
+    assert await states(stage) == {"cancelled"}
+    assert await stage.outcomes(job_id) == {"cancelled": 1}
 
 
 async def test_a_job_ends_although_a_farmer_was_faster_than_the_message(stage: Stage) -> None:

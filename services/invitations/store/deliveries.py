@@ -311,7 +311,15 @@ async def cancel_unsent(conn: Connection, invitation_ids: Sequence[int]) -> list
 
 
 async def list_unsent_of_job(conn: Connection, job_id: int) -> list[int]:
-    """Find the invitations of a job whose message nobody has begun to send."""
+    """Find the invitations of a job whose message nobody has begun to send.
+
+    Invitations are held before their messages, as by whoever ends a single one: else the two wait for each other.
+    """
+    await conn.execute(
+        """SELECT 1 FROM job_rows AS r JOIN invitations AS i ON i.id = r.invitation_id
+            WHERE r.job_id = $1 AND r.outcome = 'sending' ORDER BY i.id FOR NO KEY UPDATE OF i""",
+        job_id,
+    )
     rows = await conn.fetch(
         """SELECT d.invitation_id FROM job_rows AS r JOIN deliveries AS d ON d.invitation_id = r.invitation_id
             WHERE r.job_id = $1 AND r.outcome = 'sending' AND d.state IN ('queued', 'claimed')

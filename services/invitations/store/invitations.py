@@ -117,8 +117,10 @@ async def list_overdue(conn: Connection, limit: int) -> list[int]:
 
 
 async def list_open_of(conn: Connection, phone: str) -> list[int]:
-    """Find every open invitation of a farmer, whoever sent it."""
-    rows = await conn.fetch("SELECT id FROM invitations WHERE phone = $1 AND status = 'Pending' ORDER BY id", phone)
+    """Find every open invitation of a farmer, whoever sent it, and hold them."""
+    rows = await conn.fetch(
+        "SELECT id FROM invitations WHERE phone = $1 AND status = 'Pending' ORDER BY id FOR NO KEY UPDATE", phone
+    )
     return [row["id"] for row in rows]
 
 
