@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 # Longer than the ladder plus the time in which a person redrives a dead letter (docs/messaging.md M3.8).
 _INBOX_DAYS: Final = 30
 _INBOX_SECONDS: Final = 3_600.0
+# A schedule that runs for so long without an error works.
+_STEADY_SECONDS: Final = 30.0
 
 
 class WorkerBroken(SystemExit):
@@ -99,17 +101,23 @@ async def run_worker(
 
 
 def _repeat(schedule: Schedule, health: Health) -> asyncio.Task[None]:
+    part = f"schedule {schedule.name}"
+
     async def loop() -> None:
         while True:
+            # What runs until the process stops gives no other sign that it works again.
+            steady = asyncio.get_running_loop().call_later(_STEADY_SECONDS, health.ok, part)
             with telemetry.use(telemetry.Trace(telemetry.new_request_id(), traceparent=telemetry.new_traceparent())):
                 try:
                     await schedule.run()
-                    health.ok(f"schedule {schedule.name}")
+                    health.ok(part)
                 except Unavailable as error:
                     log.warning("%s has to wait: %s", schedule.name, error.message)
                 except Exception:
                     log.exception("%s failed and will be tried again", schedule.name)
-                    health.fail(f"schedule {schedule.name}", "failed, will be tried again")
+                    health.fail(part, "failed, will be tried again")
+                finally:
+                    steady.cancel()
             await asyncio.sleep(schedule.seconds)
 
     return asyncio.create_task(loop(), name=schedule.name)
