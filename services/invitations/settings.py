@@ -27,7 +27,7 @@ class InvitationsSettings(StoreSettings):
     link_base_url: str = "http://127.0.0.1:8000"
     callback_base_url: str = "http://127.0.0.1:8000"
     # A file that is read takes a process of up to 280 MiB; others wait their turn.
-    files_at_once: int = 2
+    files_at_once: int = Field(2, ge=1)
     upload_folder: Path = Field(default_factory=lambda: Path(gettempdir()))
 
     sms_provider: Literal["verimor", "twilio", "log"] | None = None
@@ -46,21 +46,21 @@ class InvitationsSettings(StoreSettings):
     twilio_content_sid: str | None = None
 
     # The token bucket of each provider account, shared by all senders.
-    messages_per_second: float = 100.0
-    messages_burst: float = 200.0
+    messages_per_second: float = Field(100.0, gt=0)
+    messages_burst: float = Field(200.0, ge=1)
     # So long a provider may take to answer; Twilio itself takes up to 26 s (its notes on error 20500).
-    provider_seconds: float = 30.0
+    provider_seconds: float = Field(30.0, gt=0)
     # A process has so many requests to providers under way at the same time.
-    requests_at_once: int = 64
+    requests_at_once: int = Field(64, ge=1)
     # After so long a claim is taken back, and a send that gave no sign is doubted and looked up.
     lease_seconds: float = 60.0
-    sweep_seconds: float = 2.0
-    poll_seconds: float = 1.0
+    sweep_seconds: float = Field(2.0, gt=0)
+    poll_seconds: float = Field(1.0, gt=0)
     # An on-behalf-of call answers after so long at the latest; what is not settled then is `Pending`.
-    bulk_deadline_seconds: float = 20.0
-    expiry_days: float = 7.0
-    resend_pause_seconds: float = 600.0
-    accept_attempts_per_minute: int = 30
+    bulk_deadline_seconds: float = Field(20.0, gt=0)
+    expiry_days: float = Field(7.0, gt=0, le=365)
+    resend_pause_seconds: float = Field(600.0, ge=0)
+    accept_attempts_per_minute: int = Field(30, ge=1)
 
     def make_sealer(self) -> Sealer:
         """Make the sealer of the farmers' tokens."""

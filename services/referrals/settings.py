@@ -17,6 +17,7 @@ from shared.settings import StoreSettings
 # Public on purpose, and refused in production.
 DEVELOPMENT_KEYS: Final = "cmVmZXJyYWxzIGRldmVsb3BtZW50IG9ubHkga2V5ISE="
 _PREFIX: Final = "HUNTER_PARTNER_CENTER_"
+_LONGEST_SECONDS: Final = 366 * 86_400
 
 
 def _named(name: str) -> str:
@@ -40,10 +41,12 @@ class ReferralsSettings(StoreSettings):
     proxy_url: SecretStr | None = Field(default=None, validation_alias=_named("PROXY_URL"))
     token_cache_keys: SecretStr = Field(SecretStr(DEVELOPMENT_KEYS), validation_alias=_named("TOKEN_CACHE_KEYS"))
 
-    sync_interval_seconds: int = Field(600, ge=1, validation_alias=_named("SYNC_INTERVAL_SECONDS"))
+    sync_interval_seconds: int = Field(600, ge=1, le=_LONGEST_SECONDS, validation_alias=_named("SYNC_INTERVAL_SECONDS"))
     # Microsoft rounds and orders times in ways that nobody documents; what is fetched twice is recognised as unchanged.
-    overlap_seconds: int = Field(600, ge=0, validation_alias=_named("OVERLAP_SECONDS"))
-    full_sweep_interval_seconds: int = Field(86_400, ge=60, validation_alias=_named("FULL_SWEEP_INTERVAL_SECONDS"))
+    overlap_seconds: int = Field(600, ge=0, le=_LONGEST_SECONDS, validation_alias=_named("OVERLAP_SECONDS"))
+    full_sweep_interval_seconds: int = Field(
+        86_400, ge=60, le=_LONGEST_SECONDS, validation_alias=_named("FULL_SWEEP_INTERVAL_SECONDS")
+    )
 
     # Questions that only a live tenant can settle (facts 5): both answers are possible.
     next_link: Literal["lift", "follow"] = Field("lift", validation_alias=_named("NEXT_LINK"))

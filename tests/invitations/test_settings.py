@@ -46,6 +46,12 @@ def test_a_setting_that_would_send_wrongly_is_refused(changes: dict[str, Any], w
         settings_with(**changes)
 
 
+@pytest.mark.parametrize("name", ["messages_per_second", "messages_burst", "requests_at_once", "expiry_days"])
+def test_a_pace_at_which_nothing_would_ever_go_out_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match=name):
+        settings_with(**{name: 0})
+
+
 async def test_each_channel_has_its_own_sender_at_twilio() -> None:
     settings = settings_with(**TWILIO, **TEMPLATE, sms_provider="twilio", twilio_sms_from="+15005550009")
     assert (settings.provider_of("SMS"), settings.provider_of("WhatsApp")) == ("twilio-sms", "twilio")

@@ -21,6 +21,7 @@ from shared.settings import SettingsInvalid
         ("HUNTER_PARTNER_CENTER_CA_FILE", "nowhere.pem", "no file"),
         ("HUNTER_PARTNER_CENTER_CA_FILE", __file__, "holds no certificates"),
         ("HUNTER_PARTNER_CENTER_SYNC_INTERVAL_SECONDS", "0", "greater than or equal to 1"),
+        ("HUNTER_PARTNER_CENTER_OVERLAP_SECONDS", "99999999999", "less than or equal to"),
         ("HUNTER_PARTNER_CENTER_CLIENT_ID", "", "HUNTER_PARTNER_CENTER_CLIENT_ID"),
         ("ENVIRONMENT", "production", "HUNTER_PARTNER_CENTER_TOKEN_CACHE_KEYS"),
     ],
