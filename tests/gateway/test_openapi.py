@@ -18,7 +18,8 @@ Range = create_model("Item", action=(str, ...))
 
 
 def two_documents() -> dict[str, dict[str, Any]]:
-    auth, audit = FastAPI(title="auth"), FastAPI(title="audit")
+    failures: dict[int | str, dict[str, Any]] = {413: {"description": "Too large"}, 503: {"description": "Away"}}
+    auth, audit = (FastAPI(title=title, responses=failures) for title in ("auth", "audit"))
 
     @auth.post("/api/v1/auth/login")
     async def sign_in(body: Credentials) -> Credentials:
@@ -50,6 +51,12 @@ def test_every_operation_of_every_service_is_there_and_every_reference_leads_som
         at = merged
         for key in reference.removeprefix("#/").split("/"):
             at = at[key]
+
+
+def test_every_operation_says_what_the_gateway_itself_may_answer() -> None:
+    for path, item in merge(two_documents(), missing=[])["paths"].items():
+        for method in item.keys() & {"get", "put", "post", "delete", "patch"}:
+            assert item[method]["responses"].keys() >= {"408", "431", "502", "504"}, f"{method} {path}"
 
 
 def test_things_that_share_a_name_stay_apart() -> None:

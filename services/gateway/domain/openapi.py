@@ -70,10 +70,13 @@ def _operations(service: str, path: str, item: Mapping[str, Any]) -> dict[str, A
 
 
 def _add_own_failures(responses: dict[str, Any]) -> None:
-    """Add what only the gateway answers; it looks as a service's 503 does."""
+    """Add what only the gateway answers; it looks as a service's 503 or 413 does."""
     if away := responses.get("503"):
         responses["502"] = {**away, "description": "Bad Gateway"}
         responses["504"] = {**away, "description": "Gateway Timeout"}
+    if too_large := responses.get("413"):
+        responses["408"] = {**too_large, "description": "Request Timeout"}
+        responses["431"] = {**too_large, "description": "Request Header Fields Too Large"}
 
 
 def _renamed(part: Any, service: str) -> Any:
