@@ -10,6 +10,7 @@ import httpx
 from services.invitations.store import deliveries
 from tests.invitations.lists import farmers, xlsx
 from tests.invitations.stage import Stage
+from tests.support.eventually import eventually
 
 
 async def queued(stage: Stage, number: int = 3) -> int:
@@ -34,6 +35,15 @@ def hold_answers(stage: Stage) -> asyncio.Event:
 
 async def states(stage: Stage) -> set[str]:
     return {row["state"] for row in await stage.query("SELECT DISTINCT state FROM deliveries")}
+
+
+async def all_under_way(stage: Stage) -> None:
+    """Wait until every message is being sent."""
+
+    async def is_so() -> bool:
+        return await states(stage) == {"sending"}
+
+    await eventually(is_so, what="messages under way")
 
 
 async def age_leases(stage: Stage) -> None:

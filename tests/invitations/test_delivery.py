@@ -16,7 +16,7 @@ from services.invitations.settings import InvitationsSettings
 from tests.invitations.conftest import SandboxProvider, sending
 from tests.invitations.lists import farmers, finished, xlsx
 from tests.invitations.stage import LIST, Stage, opened, recipients
-from tests.invitations.steps import age_leases, begin, claim, hold_answers, queued, states
+from tests.invitations.steps import age_leases, all_under_way, begin, claim, hold_answers, queued, states
 from tests.support.eventually import eventually
 from tests.support.tokens import Issuer
 
@@ -227,11 +227,7 @@ async def test_an_invitation_taken_back_while_its_message_is_under_way_stays_tak
     await stage.stock("M", 1)
     answered = hold_answers(stage)
     call = asyncio.create_task(stage.invite(recipients(1)))
-
-    async def under_way() -> bool:
-        return await states(stage) == {"sending"}
-
-    await eventually(under_way)
+    await all_under_way(stage)
     (row,) = await stage.query("SELECT id FROM invitations")
     assert (await stage.http.post(f"{LIST}/{row['id']}/cancel", headers=stage.sponsor())).status_code == 200
     answered.set()
@@ -249,11 +245,7 @@ async def test_an_invitation_taken_back_while_its_request_is_refused_is_not_anno
     provider.turn(rejected_phones=["+905420000000"])
     answered = hold_answers(stage)
     call = asyncio.create_task(stage.invite(recipients(3)))
-
-    async def under_way() -> bool:
-        return await states(stage) == {"sending"}
-
-    await eventually(under_way)
+    await all_under_way(stage)
     (row,) = await stage.query("SELECT id FROM invitations WHERE phone = '+905420000001'")
     assert (await stage.http.post(f"{LIST}/{row['id']}/cancel", headers=stage.sponsor())).status_code == 200
     answered.set()

@@ -20,7 +20,7 @@ from services.invitations.store import invitations, jobs
 from tests.invitations.conftest import SandboxProvider, sending
 from tests.invitations.lists import farmers, finished, thousand_with_25_faults, xlsx
 from tests.invitations.stage import BULK, Stage, recipients
-from tests.invitations.steps import hold_answers, queued, states
+from tests.invitations.steps import all_under_way, hold_answers, queued, states
 from tests.support.eventually import eventually
 
 
@@ -257,11 +257,7 @@ async def test_a_farmer_who_accepted_before_the_message_was_refused_is_not_invit
     provider.turn(rejected_phones=["+905420000000"])
     answered = hold_answers(stage)
     call = asyncio.create_task(stage.invite([*recipients(1), *recipients(1, first=1, code_count=9)]))
-
-    async def under_way() -> bool:
-        return await states(stage) == {"sending"}
-
-    await eventually(under_way)
+    await all_under_way(stage)
     (invitation,) = await stage.query("SELECT id, token_sealed FROM invitations")
     token = stage.context.sealer.open(invitation["token_sealed"], bound_to=seal_name(invitation["id"])).decode()
     assert (await stage.http.post(f"/ref/{token}/accept")).status_code == 200
